@@ -1,0 +1,65 @@
+# Needs Go, git and make; `make check` and `make lint` fetch the rest themselves.
+# Run `make help` for the list of targets.
+
+.DEFAULT_GOAL := build
+
+GO       ?= go
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+BUILD    := $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+PLATFORMS := linux-amd64 linux-arm64 linux-armv7 linux-armv6 darwin-arm64
+FUZZTIME ?= 60s
+BENCH    ?= .
+# The tools of tools/go.mod, built once for each state of tools/go.sum.
+TOOLBIN  := $(CURDIR)/bin/tools
+
+# No cgo anywhere but in the race detector.
+export CGO_ENABLED ?= 0
+
+.PHONY: help build demo test check lint fmt cross bench fuzz generate clean $(PLATFORMS)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/starling
+	$(BUILD) -o bin/starling ./cmd/starling
+
+demo: build ## the main job on the digits in this repository, with failing workers
+	bin/starling demo
+
+test: ## vet and test; Go is all it needs
+	$(GO) vet ./...
+	$(GO) test ./...
+
+check: ## everything else: race, qemu, long tests, fuzz smoke; installs what it needs
+	tools/check/all
+
+lint: $(TOOLBIN)/.stamp ## golangci-lint and gofumpt, pinned in tools/go.mod
+	$(TOOLBIN)/golangci-lint run ./...
+
+fmt: $(TOOLBIN)/.stamp ## rewrite the sources in gofumpt's form
+	$(TOOLBIN)/golangci-lint fmt ./...
+
+$(TOOLBIN)/.stamp: tools/go.mod tools/go.sum
+	GOBIN=$(TOOLBIN) $(GO) -C tools install tool
+	touch $@
+
+cross: $(PLATFORMS) ## build for every platform into bin/
+
+# linux-armv7 becomes GOOS=linux GOARCH=arm GOARM=7.
+$(PLATFORMS): CPU = $(word 2,$(subst -, ,$@))
+$(PLATFORMS):
+	GOOS=$(word 1,$(subst -, ,$@)) GOARCH=$(patsubst armv%,arm,$(CPU)) \
+	GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) $(BUILD) -o bin/starling-$@ ./cmd/starling
+
+bench: ## run the benchmarks matching BENCH (default: all)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## fuzz every target for FUZZTIME each (default 60s), one after the other
+	FUZZTIME=$(FUZZTIME) tools/check/fuzz
+
+generate: $(TOOLBIN)/.stamp ## run go generate and demand that it changes nothing
+	tools/check/generate
+
+clean: ## remove what was built
+	rm -rf bin
