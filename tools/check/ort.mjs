@@ -1,0 +1,88 @@
+// Runs one model in ONNX Runtime, the yardstick of the longer tests.
+//   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--threads 1] [--repeat 1]
+// DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; OUT is the
+// first output. Prints one JSON line: {"median_ms":…,"outputs":{"name":[dims]}}.
+import { createRequire } from 'node:module';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    input: { type: 'string', multiple: true, default: [] },
+    output: { type: 'string' },
+    threads: { type: 'string', default: '1' },
+    repeat: { type: 'string', default: '1' },
+  },
+});
+const repeat = Number(flags.repeat);
+if (positionals.length !== 1 || !(repeat >= 1) || !process.env.STARLING_ORT) {
+  console.error('usage: STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--threads N] [--repeat N]');
+  process.exit(2);
+}
+const ort = createRequire(join(process.env.STARLING_ORT, 'package.json'))('onnxruntime-node');
+
+// NumPy's type descriptors, ONNX Runtime's names for them, and the arrays that hold them.
+const types = [
+  ['<f4', 'float32', Float32Array],
+  ['<i4', 'int32', Int32Array],
+  ['<i8', 'int64', BigInt64Array],
+  ['|u1', 'uint8', Uint8Array],
+  ['|i1', 'int8', Int8Array],
+];
+
+// The .npy format, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html:
+// magic (6 bytes), version (2), header length (2, in version 2 and later 4), header, data.
+function readNpy(file) {
+  const bytes = readFileSync(file);
+  const wide = bytes[6] > 1;
+  const start = (wide ? 12 : 10) + (wide ? bytes.readUInt32LE(8) : bytes.readUInt16LE(8));
+  const header = bytes.toString('latin1', 10, start);
+  const descr = /'descr': *'([^']*)'/.exec(header)?.[1];
+  const type = types.find(([d]) => d === descr);
+  if (!type || !/'fortran_order': *False/.test(header)) {
+    throw new Error(`${file}: a row-major array of type ${types.map(([d]) => d).join(', ')} is wanted, its header is ${header.trim()}`);
+  }
+  const dims = (/'shape': *\(([^)]*)\)/.exec(header)[1].match(/\d+/g) ?? []).map(Number);
+  // A copy, because a view would have to be aligned.
+  const data = Uint8Array.from(bytes.subarray(start)).buffer;
+  return new ort.Tensor(type[1], new type[2](data), dims);
+}
+
+function writeNpy(file, tensor) {
+  const [descr] = types.find(([, name]) => name === tensor.type);
+  const shape = tensor.dims.length === 1 ? `${tensor.dims[0]},` : tensor.dims.join(', ');
+  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape}), }`;
+  // The data begins at a multiple of 64 bytes; the header ends in a newline.
+  const header = dict.padEnd(Math.ceil((10 + dict.length + 1) / 64) * 64 - 11) + '\n';
+  const prefix = Buffer.from('\x93NUMPY\x01\x00\x00\x00', 'latin1');
+  prefix.writeUInt16LE(header.length, 8);
+  const { buffer, byteOffset, byteLength } = tensor.data;
+  writeFileSync(file, Buffer.concat([prefix, Buffer.from(header, 'latin1'), Buffer.from(buffer, byteOffset, byteLength)]));
+}
+
+const session = await ort.InferenceSession.create(positionals[0], {
+  intraOpNumThreads: Number(flags.threads),
+  interOpNumThreads: 1,
+  executionMode: 'sequential',
+  logSeverityLevel: 3,
+});
+if (flags.input.length !== session.inputNames.length) {
+  throw new Error(`${positionals[0]} takes ${session.inputNames.length} inputs (${session.inputNames.join(', ')}), ${flags.input.length} are given`);
+}
+const feeds = Object.fromEntries(session.inputNames.map((name, i) => [name, readNpy(flags.input[i])]));
+
+let results = repeat > 1 ? await session.run(feeds) : undefined; // warm up before measuring
+const times = [];
+for (let i = 0; i < repeat; i++) {
+  const start = performance.now();
+  results = await session.run(feeds);
+  times.push(performance.now() - start);
+}
+times.sort((a, b) => a - b);
+if (flags.output) writeNpy(flags.output, results[session.outputNames[0]]);
+console.log(JSON.stringify({
+  median_ms: times[times.length >> 1],
+  outputs: Object.fromEntries(session.outputNames.map((name) => [name, results[name].dims])),
+}));
