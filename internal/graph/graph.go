@@ -13,8 +13,9 @@ import (
 
 // Graph is one model. It is not safe for writing from several goroutines.
 type Graph struct {
-	Name  string
-	Opset int // of the default ONNX domain
+	Name    string
+	Opset   int            // of the default ONNX domain
+	Domains map[string]int // versions of the other operator domains
 
 	Inputs    []Value  // what a request must bring, constants excluded
 	Outputs   []string // what a request gets
@@ -37,7 +38,7 @@ type Info struct {
 }
 
 // Node is one operator. An empty string in Inputs or Outputs is an optional
-// one that is left out.
+// one that is left out. Prepare leaves every node exactly one output.
 type Node struct {
 	Name    string // unique; given by the importer where the file has none
 	Op      string // ONNX operator name
@@ -48,9 +49,14 @@ type Node struct {
 }
 
 // Attrs are a node's attributes. A value is an int64, float32, string,
-// []int64, []float32, []string or *tensor.Tensor; Prepare has checked each
-// against its operator, so the getters below do not fail afterwards.
+// []int64, []float32, []string, *tensor.Tensor or Opaque; Prepare has checked
+// each against its operator, and that integers fit 32 bits, so the getters
+// below do not fail afterwards.
 type Attrs map[string]any
+
+// Opaque stands for an attribute of a kind that no supported operator has (a
+// subgraph, for example) and is that kind's ONNX name.
+type Opaque string
 
 // Int returns the attribute, or def where it is absent or no int64.
 func (a Attrs) Int(name string, def int) int {

@@ -1,0 +1,109 @@
+package graph
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"starling/internal/tensor"
+)
+
+// Window is the sliding window of a Conv, MaxPool or AveragePool with
+// auto_pad and ceil_mode resolved; all slices have one entry per spatial
+// axis. Output o reads the inputs o·Stride - PadBegin + i·Dilation for i in
+// [0, Kernel); those below 0 or beyond the input are padding. In ceil mode the
+// last window may reach beyond PadEnd: positions at or past input + PadEnd
+// never count, count_include_pad or not. Every output's window starts before
+// the input's end; with dilations above 1 it may still meet padding only.
+type Window struct {
+	Kernel, Strides, Dilations, PadBegin, PadEnd, Out []int
+}
+
+// WindowOf resolves the window of n over the input's spatial sizes. kernel is
+// the weights' spatial sizes for a Conv, nil for a pool. It checks all that it
+// reads but expects attributes within 32 bits, as Prepare does. Formulas: ONNX
+// Conv 11, MaxPool 12, AveragePool 19.
+func WindowOf(n *Node, spatial, kernel []int) (Window, error) {
+	rank := len(spatial)
+	pool := kernel == nil
+	shape := n.Attrs.Ints("kernel_shape", kernel)
+	if !pool && !slices.Equal(shape, kernel) {
+		return Window{}, fmt.Errorf("kernel_shape %v does not match the weights %v", shape, kernel)
+	}
+	ones := slices.Repeat([]int{1}, rank)
+	w := Window{
+		Kernel:    slices.Clone(shape),
+		Strides:   n.Attrs.Ints("strides", ones),
+		Dilations: n.Attrs.Ints("dilations", ones),
+		PadBegin:  make([]int, rank),
+		PadEnd:    make([]int, rank),
+		Out:       make([]int, rank),
+	}
+	pads := n.Attrs.Ints("pads", make([]int, 2*rank))
+	for _, list := range []struct {
+		name   string
+		values []int
+		length int
+		lowest int
+	}{
+		{"kernel_shape", w.Kernel, rank, 1},
+		{"strides", w.Strides, rank, 1},
+		{"dilations", w.Dilations, rank, 1},
+		{"pads", pads, 2 * rank, 0},
+	} {
+		if len(list.values) != list.length || slices.Min(list.values) < list.lowest {
+			return Window{}, fmt.Errorf("%s %v: want %d values of at least %d", list.name, list.values, list.length, list.lowest)
+		}
+	}
+	if err := tensor.Shape(w.Kernel).Check(tensor.Float32.Size(), MaxTensorBytes); err != nil {
+		return Window{}, fmt.Errorf("kernel_shape: %w", err)
+	}
+	auto := n.Attrs.String("auto_pad", "NOTSET")
+	if auto != "NOTSET" && slices.Max(pads) > 0 {
+		return Window{}, fmt.Errorf("auto_pad %s together with pads %v", auto, pads)
+	}
+	ceil := n.Attrs.Int("ceil_mode", 0) != 0
+	for i := range rank {
+		in, k, s := int64(spatial[i]), int64(w.Kernel[i]), int64(w.Strides[i])
+		extent := (k-1)*int64(w.Dilations[i]) + 1
+		if extent > math.MaxInt32 {
+			return Window{}, fmt.Errorf("kernel_shape %v with dilations %v is too large", w.Kernel, w.Dilations)
+		}
+		var out int64
+		begin, end := int64(pads[i]), int64(pads[rank+i])
+		switch auto {
+		case "SAME_UPPER", "SAME_LOWER":
+			out = (in + s - 1) / s
+			total := max((out-1)*s+extent-in, 0)
+			begin, end = total/2, total-total/2
+			if auto == "SAME_LOWER" {
+				begin, end = end, begin
+			}
+		case "VALID", "NOTSET":
+			// A pool's padding below its kernel keeps each window on the
+			// input (ONNX Runtime demands it too).
+			if pool && max(begin, end) >= k {
+				return Window{}, fmt.Errorf("pads %v reach beyond kernel_shape %v", pads, w.Kernel)
+			}
+			room := in + begin + end - extent
+			if room < 0 {
+				return Window{}, fmt.Errorf("a window of %d does not fit axis %d of %v with pads %v", extent, i, spatial, pads)
+			}
+			out = room/s + 1
+			// For VALID, ONNX defines the same size in both modes.
+			if ceil && auto == "NOTSET" {
+				out = (room+s-1)/s + 1
+				if (out-1)*s >= in+begin { // the last window would start in the padding
+					out--
+				}
+			}
+		default:
+			return Window{}, fmt.Errorf("auto_pad %q, want NOTSET, VALID, SAME_UPPER or SAME_LOWER", auto)
+		}
+		if out > math.MaxInt32 {
+			return Window{}, fmt.Errorf("pads %v make axis %d too large", pads, i)
+		}
+		w.PadBegin[i], w.PadEnd[i], w.Out[i] = int(begin), int(end), int(out)
+	}
+	return w, nil
+}
