@@ -1,0 +1,3 @@
+module starling/internal/kernel/_gen
+
+go 1.26.0

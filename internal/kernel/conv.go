@@ -1,0 +1,215 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+)
+
+// Conv2D is the geometry of a two-dimensional convolution (ONNX Conv, opset 1
+// and later; auto_pad resolved): x [N,C,H,W], filters [M, C/Groups, KH, KW],
+// result [N,M,OH,OW]. Pads are in cells, at most 2³⁰ with the map.
+type Conv2D struct {
+	N, C, H, W                           int
+	M, KH, KW                            int
+	StrideH, StrideW                     int
+	PadTop, PadLeft, PadBottom, PadRight int
+	DilationH, DilationW                 int
+	Groups                               int
+	OH, OW                               int
+}
+
+// K is the number of products in an output element.
+func (g Conv2D) K() int { return g.C / g.Groups * g.KH * g.KW }
+
+// maxExtent bounds an axis with its pads and the reach of a filter, so that
+// sums of coordinates fit in int32.
+const maxExtent = 1 << 30
+
+// Validate says whether the numbers are consistent and every array they
+// describe can be indexed by an int (which has 32 bits on some devices).
+func (g Conv2D) Validate() error {
+	positive := []struct {
+		name string
+		v    int
+	}{
+		{"N", g.N}, {"C", g.C}, {"H", g.H}, {"W", g.W}, {"M", g.M}, {"KH", g.KH}, {"KW", g.KW},
+		{"StrideH", g.StrideH}, {"StrideW", g.StrideW}, {"DilationH", g.DilationH}, {"DilationW", g.DilationW},
+		{"Groups", g.Groups}, {"OH", g.OH}, {"OW", g.OW},
+	}
+	for _, f := range positive {
+		if f.v < 1 || f.v > maxExtent {
+			return fmt.Errorf("convolution: %s is %d, outside [1, %d]", f.name, f.v, maxExtent)
+		}
+	}
+	if g.C%g.Groups != 0 || g.M%g.Groups != 0 {
+		return fmt.Errorf("convolution: %d groups do not divide %d input and %d output channels", g.Groups, g.C, g.M)
+	}
+	if err := axis("height", g.H, g.PadTop, g.PadBottom, g.KH, g.DilationH, g.StrideH, g.OH); err != nil {
+		return err
+	}
+	if err := axis("width", g.W, g.PadLeft, g.PadRight, g.KW, g.DilationW, g.StrideW, g.OW); err != nil {
+		return err
+	}
+	for _, a := range []struct {
+		name string
+		dims []int
+		most int
+	}{
+		{"input map", []int{g.H, g.W}, maxExtent},
+		{"output map", []int{g.OH, g.OW}, maxExtent},
+		{"filter", []int{g.C / g.Groups, g.KH, g.KW}, maxExtent},
+		{"input", []int{g.N, g.C, g.H, g.W}, math.MaxInt / 8},
+		{"output", []int{g.N, g.M, g.OH, g.OW}, math.MaxInt / 8},
+		{"weights", []int{g.M + tileM, g.C / g.Groups, g.KH, g.KW}, math.MaxInt / 8},
+	} {
+		n := 1
+		for _, d := range a.dims {
+			if n > a.most/d {
+				return fmt.Errorf("convolution: the %s %v is too large", a.name, a.dims)
+			}
+			n *= d
+		}
+	}
+	return nil
+}
+
+func axis(name string, size, before, after, kernel, dilation, stride, out int) error {
+	if before < 0 || after < 0 || before > maxExtent || after > maxExtent {
+		return fmt.Errorf("convolution: pads %d and %d of the %s are outside [0, %d]", before, after, name, maxExtent)
+	}
+	padded, reach := int64(size)+int64(before)+int64(after), int64(kernel-1)*int64(dilation)+1
+	if padded > maxExtent || reach > padded {
+		return fmt.Errorf("convolution: a filter of %s %d does not fit in %d cells", name, reach, padded)
+	}
+	if want := (padded-reach)/int64(stride) + 1; want != int64(out) {
+		return fmt.Errorf("convolution: output %s is %d, must be %d", name, out, want)
+	}
+	return nil
+}
+
+// errRows is the panic of NewConv for filters that are not those of the layer.
+var errRows = errors.New("kernel: a slice of the filters needs Groups == 1 and at most M rows")
+
+// Conv is a convolution with its filters in the order in which Run reads them.
+// It is never written after NewConv, so it is safe for concurrent use.
+type Conv struct {
+	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
+	rows    int
+	filters []float32 // [Groups] × packFilters; as given if depthwise
+	taps    [][]tap   // by K block
+	direct  *depthwise
+}
+
+// NewConv prepares a convolution with filters w [rows, C/Groups, KH, KW], f32:
+// those of the whole layer (rows == g.M) or, with one group, of a slice of it.
+// g must be valid. w may be kept and must not be written while the Conv is in
+// use. Which kernel runs depends on g only, never on rows.
+func NewConv(g Conv2D, w []float32, rows int) *Conv {
+	if err := g.Validate(); err != nil {
+		panic(err)
+	}
+	if rows != g.M && (g.Groups != 1 || rows < 1 || rows > g.M) {
+		panic(errRows)
+	}
+	k := g.K()
+	need("w", len(w), rows*k)
+	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M {
+		return &Conv{g: g, rows: rows, filters: w[:rows*k], direct: newDepthwise(g)}
+	}
+	if g.KH == 1 && g.KW == 1 && g.StrideH == 1 && g.StrideW == 1 && g.PadTop|g.PadLeft|g.PadBottom|g.PadRight == 0 {
+		g.H, g.W, g.OH, g.OW = 1, g.H*g.W, 1, g.OH*g.OW
+	}
+	c := &Conv{g: g, rows: rows}
+	per := rows / g.Groups
+	for i := range g.Groups {
+		c.filters = append(c.filters, packFilters(w[i*per*k:(i+1)*per*k], per, k)...)
+	}
+	step := kBlock(k)
+	for k0 := 0; k0 < k; k0 += step {
+		c.taps = append(c.taps, tapsOf(g, k0, min(k0+step, k)))
+	}
+	return c
+}
+
+type convJob struct {
+	c                *Conv
+	dst, x           []float32
+	mBlocks, nBlocks int
+	mStep, nStep     int
+	stop             *atomic.Bool
+	stopped          atomic.Bool
+}
+
+var convJobs freeList[convJob]
+
+// Run is dst = conv(x), without bias: x [N,C,H,W], dst [N,rows,OH,OW], f32.
+// Each element is one chain of fused multiply-adds over channel, filter row and
+// filter column, in that order, so a slice of the filters has the bits of the
+// same channels of the whole. If stop is not nil and becomes true, Run returns
+// false at the end of the blocks being computed, and dst is undefined. dst must
+// not alias x. Safe for concurrent use.
+func (c *Conv) Run(p *Pool, dst, x []float32, stop *atomic.Bool) bool {
+	g := &c.g
+	need("dst", len(dst), g.N*c.rows*g.OH*g.OW)
+	need("x", len(x), g.N*g.C*g.H*g.W)
+	j := convJobs.get()
+	j.c, j.dst, j.x, j.stop = c, dst, x, stop
+	j.stopped.Store(false)
+	blocks := 0
+	if c.direct != nil {
+		j.nBlocks = ceilDiv(g.OH, c.direct.blockRows)
+		blocks = g.N * g.C * j.nBlocks
+	} else {
+		maps := g.N * g.Groups
+		nPanels, mPanels := ceilDiv(g.OH*g.OW, tileN), ceilDiv(c.rows/g.Groups, tileM)
+		j.nStep = blockPanels(nPanels, blockN/tileN, maps, p.Threads()) * tileN
+		j.nBlocks = ceilDiv(g.OH*g.OW, j.nStep)
+		j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, p.Threads()) * tileM
+		j.mBlocks = ceilDiv(c.rows/g.Groups, j.mStep)
+		blocks = maps * j.nBlocks * j.mBlocks
+	}
+	p.run(j, blocks)
+	ok := !j.stopped.Load()
+	j.c, j.dst, j.x, j.stop = nil, nil, nil, nil
+	convJobs.put(j)
+	return ok
+}
+
+// runBlock computes some columns of some rows of one group of one image.
+func (j *convJob) runBlock(i int) {
+	if j.c.direct != nil {
+		j.runDirect(i)
+		return
+	}
+	c, g := j.c, &j.c.g
+	m0, i := i%j.mBlocks*j.mStep, i/j.mBlocks
+	n0, i := i%j.nBlocks*j.nStep, i/j.nBlocks
+	group, image := i%g.Groups, i/g.Groups
+
+	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
+	m, n := min(j.mStep, per-m0), min(j.nStep, cells-n0)
+	high, step := ceilDiv(per, tileM)*tileM, kBlock(k)
+	filters := c.filters[group*high*k:]
+	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
+	dst := j.dst[(image*c.rows+group*per+m0)*cells:]
+
+	scratch := buffers.get()
+	defer buffers.put(scratch)
+	b := scratch.sized(ceilDiv(n, tileN) * tileN * step)
+	for kb, taps := range c.taps {
+		k0 := kb * step
+		kc := min(step, k-k0)
+		for at := 0; at < n; at += tileN {
+			packPanel(b[at*kc:(at+tileN)*kc], x, g, taps, n0+at, min(tileN, n-at))
+		}
+		for row := 0; row < m; row += blockM {
+			if j.stop != nil && j.stop.Load() {
+				j.stopped.Store(true)
+				return
+			}
+			multiply(dst[row*cells+n0:], cells, filters[high*k0+(m0+row)*kc:], b, min(blockM, m-row), n, kc, kb == 0)
+		}
+	}
+}

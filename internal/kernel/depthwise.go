@@ -1,0 +1,81 @@
+package kernel
+
+// depthwise is the plan of a convolution in which every channel has a filter of
+// its own. A block of output rows is computed from a copy of the input rows it
+// needs, with the pads as zeros and the columns dealt into StrideW phases, so
+// that every tap reads neighbouring cells.
+type depthwise struct {
+	blockRows int   // output rows computed from one copy
+	width     int   // cells of a phase in a row of the copy
+	off       []int // of each tap in the copy
+}
+
+// depthwiseScratch is the size of a copy in elements: 64 KiB.
+const depthwiseScratch = 1 << 14
+
+func newDepthwise(g Conv2D) *depthwise {
+	reach := (g.KW - 1) * g.DilationW
+	d := &depthwise{width: g.OW + reach/g.StrideW}
+	line := d.width * g.StrideW
+	reachH := (g.KH-1)*g.DilationH + 1
+	d.blockRows = min(g.OH, max(1, (depthwiseScratch/line-reachH)/g.StrideH+1))
+	for y := range g.KH {
+		for x := range g.KW {
+			at := x * g.DilationW
+			d.off = append(d.off, y*g.DilationH*line+at%g.StrideW*d.width+at/g.StrideW)
+		}
+	}
+	return d
+}
+
+// runDirect computes some rows of one map of a depthwise convolution.
+func (j *convJob) runDirect(i int) {
+	if j.stop != nil && j.stop.Load() {
+		j.stopped.Store(true)
+		return
+	}
+	c, g, d := j.c, &j.c.g, j.c.direct
+	oy, m := i%j.nBlocks*d.blockRows, i/j.nBlocks
+	rows := min(d.blockRows, g.OH-oy)
+	line := d.width * g.StrideW
+	high := (rows-1)*g.StrideH + (g.KH-1)*g.DilationH + 1
+	scratch := buffers.get()
+	defer buffers.put(scratch)
+	pad := scratch.sized(high * line)
+	plane := j.x[m*g.H*g.W : (m+1)*g.H*g.W]
+	for r := range high {
+		row := pad[r*line : (r+1)*line]
+		y := oy*g.StrideH - g.PadTop + r
+		if y < 0 || y >= g.H {
+			clear(row)
+			continue
+		}
+		dealRow(row, plane[y*g.W:(y+1)*g.W], g.StrideW, d.width, g.PadLeft)
+	}
+	area := g.KH * g.KW
+	w := c.filters[m%g.C*area : (m%g.C+1)*area]
+	depthwiseRows(j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], pad, w, d.off, rows, g.OW, g.StrideH*line)
+}
+
+// dealRow copies a row of cells, left zeros before it, into phases of width
+// cells: cell x of the padded row goes to row[x%phases][x/phases].
+func dealRow(row, cells []float32, phases, width, left int) {
+	if phases == 1 {
+		left = min(left, width)
+		clear(row[:left])
+		n := copy(row[left:], cells)
+		clear(row[left+n:])
+		return
+	}
+	for p := range phases {
+		phase := row[p*width : (p+1)*width]
+		x := p - left
+		for i := range phase {
+			phase[i] = 0
+			if x >= 0 && x < len(cells) {
+				phase[i] = cells[x]
+			}
+			x += phases
+		}
+	}
+}

@@ -1,0 +1,31 @@
+//go:build !amd64 || noasm
+
+package kernel
+
+func level() string { return levelPortable }
+
+func setLevel(name string) bool { return name == levelPortable }
+
+func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
+	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
+}
+
+func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }
+
+func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
+	packPortable(dst, src, cols, taps, h, w, step, merge, true)
+}
+
+func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
+	packPortable(dst, src, cols, taps, h, w, step, false, false)
+}
+
+func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
+	depthwiseRowsPortable(dst, src, w, off, rows, cols, srcStep)
+}
+
+func vecSub(dst, x []float32)                       { vecSubPortable(dst, x) }
+func vecAdd(dst, a, b []float32)                    { vecAddPortable(dst, a, b) }
+func vecMul(dst, a, b []float32)                    { vecMulPortable(dst, a, b) }
+func vecClamp(dst, x []float32, lo, hi float32)     { vecClampPortable(dst, x, lo, hi) }
+func vecBiasClamp(dst []float32, b, lo, hi float32) { vecBiasClampPortable(dst, b, lo, hi) }

@@ -1,0 +1,77 @@
+package kernel
+
+import "math"
+
+// A tap is one cell of a filter within one K block: rows row, row+KH·KW, … of
+// the block hold its values for count channels from channel on. The assembly
+// knows the layout.
+type tap struct {
+	dy, dx  int32 // cells from the window's corner
+	off     int32 // dy·W + dx
+	count   int32
+	row     int32
+	channel int32
+}
+
+// tapsOf lists the taps of rows [k0,k1) of the im2col matrix of g.
+func tapsOf(g Conv2D, k0, k1 int) []tap {
+	area := g.KH * g.KW
+	var taps []tap
+	for t := range area {
+		first := ceilDiv(max(0, k0-t), area)
+		if count := ceilDiv(k1-t, area) - first; k1 > t && count > 0 {
+			dy, dx := t/g.KW*g.DilationH, t%g.KW*g.DilationW
+			taps = append(taps, tap{
+				dy: int32(dy), dx: int32(dx), off: int32(dy*g.W + dx),
+				count: int32(count), row: int32(first*area + t - k0), channel: int32(first),
+			})
+		}
+	}
+	return taps
+}
+
+// columns says where the windows of the tileN columns of a B panel begin:
+// coordinates, pads making them negative, and y·W + x. A lane without a column
+// has y = math.MinInt32. The assembly knows the layout.
+type columns struct{ y, x, at [tileN]int32 }
+
+// maxRuns is the most runs of neighbouring cells for which a panel is packed
+// run by run; one gather costs about as much as four runs.
+const maxRuns = 3
+
+// packPanel fills the B panel dst [kc][tileN] with columns [n0, n0+n) of the
+// im2col matrix of x [C/Groups,H,W]; lanes past n are zero.
+func packPanel(dst, x []float32, g *Conv2D, taps []tap, n0, n int) {
+	step := g.KH * g.KW
+	oy, ox := n0/g.OW, n0%g.OW
+	if runs := (ox+n-1)/g.OW + 1; g.StrideW == 1 && runs <= maxRuns {
+		for lane := 0; lane < n; {
+			length := min(n-lane, g.OW-ox)
+			y, x0 := oy*g.StrideH-g.PadTop, ox-g.PadLeft
+			var cols columns
+			for l := range cols.y {
+				cols.y[l], cols.x[l] = math.MinInt32, 0
+				if l >= lane && l < lane+length {
+					cols.y[l], cols.x[l] = int32(y), int32(x0+l-lane)
+				}
+			}
+			cols.at[0] = int32(y*g.W + x0 - lane)
+			packRun(dst, x, &cols, taps, g.H, g.W, step, lane > 0)
+			lane, oy, ox = lane+length, oy+1, 0
+		}
+		return
+	}
+	var cols columns
+	for l := range cols.y {
+		if l >= n {
+			cols.y[l] = math.MinInt32
+			continue
+		}
+		y, x0 := oy*g.StrideH-g.PadTop, ox*g.StrideW-g.PadLeft
+		cols.y[l], cols.x[l], cols.at[l] = int32(y), int32(x0), int32(y*g.W+x0)
+		if ox++; ox == g.OW {
+			oy, ox = oy+1, 0
+		}
+	}
+	packGather(dst, x, &cols, taps, g.H, g.W, step)
+}

@@ -1,0 +1,149 @@
+package kernel
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// A job is work cut into blocks that may run in any order and side by side.
+type job interface{ runBlock(i int) }
+
+// A Pool runs kernels on several threads: the caller's own goroutine and
+// goroutines that live as long as the pool and sleep while there is nothing to
+// do. A nil *Pool and a pool of one thread run everything inline on the caller,
+// without locking. Several goroutines may use one pool; the callers of a pool
+// of several threads take turns. A call starts no goroutine and allocates
+// nothing.
+type Pool struct {
+	threads int
+	wake    []chan struct{} // one per goroutine of the pool
+	ended   sync.WaitGroup
+
+	turn   sync.Mutex // guards the fields below; held by the caller whose job runs
+	job    job
+	blocks int64
+	next   atomic.Int64 // first block nobody has taken
+	busy   atomic.Int64 // woken goroutines that have not finished
+	done   chan struct{}
+	closed bool
+}
+
+// NewPool returns a pool of that many threads, the caller's included; fewer
+// than one means GOMAXPROCS. Close it to end its goroutines.
+func NewPool(threads int) *Pool {
+	if threads < 1 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	p := &Pool{threads: threads, wake: make([]chan struct{}, threads-1), done: make(chan struct{}, 1)}
+	for i := range p.wake {
+		wake := make(chan struct{}, 1)
+		p.wake[i] = wake
+		p.ended.Go(func() {
+			for range wake {
+				p.drain()
+				if p.busy.Add(-1) == 0 {
+					p.done <- struct{}{}
+				}
+			}
+		})
+	}
+	return p
+}
+
+// Threads says how many goroutines work on a call, the caller's included.
+func (p *Pool) Threads() int {
+	if p == nil {
+		return 1
+	}
+	return p.threads
+}
+
+// Close waits for the running call and ends the pool's goroutines. A second
+// Close does nothing; a kernel must not be started on a closed pool.
+func (p *Pool) Close() {
+	if p == nil {
+		return
+	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	for _, wake := range p.wake {
+		close(wake)
+	}
+	p.ended.Wait()
+}
+
+// run calls j.runBlock(i) once for every i in [0, blocks) and returns when all
+// have returned.
+func (p *Pool) run(j job, blocks int) {
+	if p == nil || p.threads == 1 || blocks <= 1 {
+		for i := range blocks {
+			j.runBlock(i)
+		}
+		return
+	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	p.job, p.blocks = j, int64(blocks)
+	p.next.Store(0)
+	helpers := p.wake[:min(len(p.wake), blocks-1)]
+	p.busy.Store(int64(len(helpers)))
+	for _, wake := range helpers {
+		wake <- struct{}{}
+	}
+	p.drain()
+	<-p.done
+	p.job = nil
+}
+
+func (p *Pool) drain() {
+	for {
+		i := p.next.Add(1) - 1
+		if i >= p.blocks {
+			return
+		}
+		p.job.runBlock(int(i))
+	}
+}
+
+// A freeList keeps used values of T for the next call, so that warm calls do
+// not allocate. It holds as many as were ever in use at one time.
+type freeList[T any] struct {
+	mu   sync.Mutex // guards free
+	free []*T
+}
+
+// get returns a value that nobody else uses; it keeps what it held when put.
+func (f *freeList[T]) get() *T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.free); n > 0 {
+		v := f.free[n-1]
+		f.free = f.free[:n-1]
+		return v
+	}
+	return new(T)
+}
+
+func (f *freeList[T]) put(v *T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.free = append(f.free, v)
+}
+
+// A buffer is scratch memory.
+type buffer struct{ data []float32 }
+
+var buffers freeList[buffer]
+
+// sized returns n elements of the buffer, with anything in them.
+func (b *buffer) sized(n int) []float32 {
+	if cap(b.data) < n {
+		b.data = make([]float32, n)
+	}
+	return b.data[:n]
+}

@@ -1,0 +1,160 @@
+package kernel
+
+// This file holds the portable twins of the assembly routines. They define the
+// bits; dispatch_*.go chooses between the two.
+
+// gemmTilesPortable multiplies panels A panels of tileM rows by one B panel of
+// tileN columns: c[panel·tileM+i][j] = chain over kc of a·b, rows of c being ldc
+// apart. The chain starts at +0 if first, else at the value in c.
+//
+//	a [panels][kc][tileM], b [kc][tileN]; c must not alias a or b
+func gemmTilesPortable(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
+	for p := range panels {
+		ap := a[p*kc*tileM : (p+1)*kc*tileM]
+		for i := range tileM {
+			row := c[(p*tileM+i)*ldc:]
+			row = row[:tileN:tileN]
+			var acc [tileN]float32
+			if !first {
+				copy(acc[:], row)
+			}
+			for k := range kc {
+				av := ap[k*tileM+i]
+				bv := b[k*tileN : k*tileN+tileN : k*tileN+tileN]
+				for j := range acc {
+					acc[j] = fma32(av, bv[j], acc[j])
+				}
+			}
+			copy(row, acc[:])
+		}
+	}
+}
+
+// laneMask[16-n:][:16] is a mask whose first n lanes are set.
+var laneMask = [32]int32{
+	-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+}
+
+// gemvRowsPortable is dst[rows] = w[rows,k]·x[k] in 16 lanes.
+func gemvRowsPortable(dst, w, x []float32, rows, k int) {
+	x = x[:k]
+	for r := range rows {
+		row := w[r*k : r*k+k]
+		var lane [16]float32
+		for len(row) >= 16 {
+			xs := x[k-len(row):]
+			xs, ws := xs[:16:16], row[:16:16]
+			for l := range lane {
+				lane[l] = fma32(ws[l], xs[l], lane[l])
+			}
+			row = row[16:]
+		}
+		xs := x[k-len(row):]
+		for l := range row {
+			lane[l] = fma32(row[l], xs[l], lane[l])
+		}
+		for half := 8; half > 0; half /= 2 {
+			for l := range half {
+				lane[l] += lane[l+half]
+			}
+		}
+		dst[r] = lane[0]
+	}
+}
+
+// packPortable fills one B panel of an implicit im2col matrix: for each tap and
+// each of its channels one row of tileN values of src [channels, h, w], zero
+// where the tap lies in the padding. The rows of a tap are step rows apart in
+// dst. A run has its columns side by side in src: lane l reads at[0]+l, else
+// at[l]. With merge, lanes outside the run keep what dst has; a run leaves zero
+// in them otherwise.
+func packPortable(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge, run bool) {
+	plane := h * w
+	for i := range taps {
+		t := &taps[i]
+		for l := range tileN {
+			at := cols.at[l]
+			if run {
+				at = cols.at[0] + int32(l)
+			}
+			y, x := cols.y[l]+t.dy, cols.x[l]+t.dx
+			in := y >= 0 && int(y) < h && x >= 0 && int(x) < w
+			if !in && merge {
+				continue
+			}
+			d, s := int(t.row)*tileN+l, int(t.channel)*plane+int(at+t.off)
+			for range t.count {
+				if in {
+					dst[d] = src[s]
+				} else {
+					dst[d] = 0
+				}
+				d += step * tileN
+				s += plane
+			}
+		}
+	}
+}
+
+// depthwiseRowsPortable writes dst [rows, cols]: each element is one chain over
+// the taps of w[t]·src[row·srcStep + off[t] + col], starting at +0.
+func depthwiseRowsPortable(dst, src, w []float32, off []int, rows, cols, srcStep int) {
+	w = w[:len(off)]
+	for r := range rows {
+		row := dst[r*cols : (r+1)*cols]
+		clear(row)
+		for t, o := range off {
+			s := src[r*srcStep+o:]
+			s = s[:len(row)]
+			for c := range row {
+				row[c] = fma32(w[t], s[c], row[c])
+			}
+		}
+	}
+}
+
+func vecSubPortable(dst, x []float32) {
+	x = x[:len(dst)]
+	for i := range dst {
+		dst[i] -= x[i]
+	}
+}
+
+func vecAddPortable(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i] + b[i]
+	}
+}
+
+func vecMulPortable(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i] * b[i]
+	}
+}
+
+// clamp keeps NaN, and -0 at a bound of +0, as VMAXPS and VMINPS do with the
+// value as their second source.
+func clamp(v, lo, hi float32) float32 {
+	if v < lo {
+		v = lo
+	}
+	if v > hi {
+		v = hi
+	}
+	return v
+}
+
+func vecClampPortable(dst, x []float32, lo, hi float32) {
+	x = x[:len(dst)]
+	for i := range dst {
+		dst[i] = clamp(x[i], lo, hi)
+	}
+}
+
+func vecBiasClampPortable(dst []float32, bias, lo, hi float32) {
+	for i := range dst {
+		dst[i] = clamp(dst[i]+bias, lo, hi)
+	}
+}
