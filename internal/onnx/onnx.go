@@ -1,0 +1,130 @@
+// Package onnx reads and writes ONNX files: .onnx ↔ graph.Graph, and single
+// tensors in TensorProto files. It knows the file format only; operators are
+// package graph's.
+//
+// A file is read once, front to back. Its bulk, the raw_data of initializers,
+// goes from the file straight into aligned tensors, so that loading takes the
+// weights' size once; the rest is small and parsed as protobuf. Weights that
+// the file keeps elsewhere (external data) are read only from regular files in
+// the model's own folder. Every length is checked against the bytes that are
+// really there, and against the limits below, before memory is taken for it.
+package onnx
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"starling/internal/graph"
+	"starling/internal/tensor"
+)
+
+// Limits of what is read. A model past one of them is an error.
+const (
+	maxFileBytes      = math.MaxInt32 // protobuf's own limit; larger models use external data
+	maxStructureBytes = 1 << 28       // a model or a graph without its initializers
+	maxFields         = 1 << 20       // messages and strings in a file, initializers included
+	maxDepth          = 64            // messages within messages
+	maxNameBytes      = 1 << 10
+	maxRank           = 32
+	maxExternalBytes  = 1 << 36 // external data of one model
+)
+
+// Decode reads the model in the file at path and prepares it: Parse and then
+// graph.Graph.Prepare. Free dimensions of inputs become 1. If Prepare fails
+// the graph is returned with the error, so that it can be shown; an operator
+// that Starling does not know is a *graph.UnsupportedError.
+func Decode(path string) (*graph.Graph, error) {
+	g, err := Parse(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Prepare(); err != nil {
+		return g, fmt.Errorf("model %s: %w", path, err)
+	}
+	return g, nil
+}
+
+// DecodeBytes is Decode for a model in memory, without external data. The
+// graph does not refer to b.
+func DecodeBytes(b []byte) (*graph.Graph, error) {
+	g, err := ParseBytes(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Prepare(); err != nil {
+		return g, fmt.Errorf("model: %w", err)
+	}
+	return g, nil
+}
+
+// Parse reads the model in the file at path as it stands: neither names nor
+// operators are checked, and Infos is empty.
+func Parse(path string) (*graph.Graph, error) {
+	g, err := parseFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read model %s: %w", path, bare(err))
+	}
+	return g, nil
+}
+
+// ParseBytes is Parse for a model in memory, without external data. The graph
+// does not refer to b.
+func ParseBytes(b []byte) (*graph.Graph, error) {
+	g, err := parse(bytes.NewReader(b), int64(len(b)), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	return g, nil
+}
+
+// DecodeTensor reads one TensorProto, the form of ONNX test vectors (.pb). The
+// tensor does not refer to b.
+func DecodeTensor(b []byte) (*tensor.Tensor, error) {
+	d := newDecoder(bytes.NewReader(b), int64(len(b)), nil)
+	_, t, err := d.tensor(int64(len(b)))
+	if err != nil {
+		return nil, fmt.Errorf("read tensor: %w", err)
+	}
+	return t, nil
+}
+
+func parseFile(path string) (*graph.Graph, error) {
+	// Asked before opening: opening a pipe would wait for its writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	ext := &folder{path: filepath.Dir(path)}
+	defer ext.close()
+	return parse(f, info.Size(), ext)
+}
+
+// bare takes the operation and path off an error of package os: the caller
+// names the path.
+func bare(err error) error {
+	var e *os.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+func parse(r io.Reader, size int64, ext *folder) (*graph.Graph, error) {
+	if size > maxFileBytes {
+		return nil, fmt.Errorf("%d bytes, limit %d: keep the weights in external data files", size, maxFileBytes)
+	}
+	return newDecoder(r, size, ext).model(size)
+}
