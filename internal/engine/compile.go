@@ -1,0 +1,287 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"starling/internal/graph"
+	"starling/internal/tensor"
+)
+
+// Compile makes a program of a graph that has been prepared. The graph's
+// constants are kept by reference and must not change; weights that the kernels
+// want in another order are copied into it. Nodes whose inputs are all constant
+// are computed now. The error names the operator and node that cannot be run.
+func Compile(g *graph.Graph, opt Options) (*Program, error) {
+	evaluated, done, err := evalConstants(g)
+	if err != nil {
+		return nil, err
+	}
+	c := newCompiler(evaluated, opt)
+	for _, n := range g.Nodes {
+		if done[n] {
+			continue
+		}
+		if err := c.node(n); err != nil {
+			return nil, fmt.Errorf("%s: %w", describe(n), err)
+		}
+	}
+	for name := range opt.Split {
+		if !c.split[name] {
+			return nil, fmt.Errorf("split node %q: the graph has no such node to compute", name)
+		}
+	}
+	return c.finish()
+}
+
+// Eval computes one node of a prepared graph from the given values of its
+// inputs, nil where one is left out. The output is the caller's; a node of a
+// prepared graph has one.
+func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) (*tensor.Tensor, error) {
+	one := &graph.Graph{
+		Opset: g.Opset, Infos: g.Infos, Constants: map[string]*tensor.Tensor{},
+		Nodes: []*graph.Node{n}, Outputs: n.Outputs,
+	}
+	for i, name := range n.Inputs {
+		if name != "" {
+			one.Constants[name] = inputs[i]
+		}
+	}
+	c := newCompiler(one, Options{})
+	if err := c.node(n); err != nil {
+		return nil, fmt.Errorf("%s: %w", describe(n), err)
+	}
+	p, err := c.finish()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", describe(n), err)
+	}
+	s := p.NewSession()
+	for i := range p.steps {
+		p.steps[i].op.run(s)
+	}
+	return s.outputs[0].Clone(), nil
+}
+
+// evalConstants returns g with the values of all nodes whose inputs are constant
+// among its constants, and says which nodes these are.
+func evalConstants(g *graph.Graph) (*graph.Graph, map[*graph.Node]bool, error) {
+	evaluated := *g
+	evaluated.Constants = maps.Clone(g.Constants)
+	done := map[*graph.Node]bool{}
+	for _, n := range g.Nodes {
+		inputs, ok := ConstantInputs(&evaluated, n)
+		if !ok {
+			continue
+		}
+		output, err := Eval(g, n, inputs)
+		if err != nil {
+			return nil, nil, err
+		}
+		evaluated.Constants[n.Outputs[0]] = output
+		done[n] = true
+	}
+	return &evaluated, done, nil
+}
+
+// ConstantInputs returns the inputs of a node as Eval takes them, if all of them
+// are constants of the graph and there is at least one.
+func ConstantInputs(g *graph.Graph, n *graph.Node) ([]*tensor.Tensor, bool) {
+	inputs := make([]*tensor.Tensor, len(n.Inputs))
+	any := false
+	for i, name := range n.Inputs {
+		if name == "" {
+			continue
+		}
+		if inputs[i] = g.Constants[name]; inputs[i] == nil {
+			return nil, false
+		}
+		any = true
+	}
+	return inputs, any
+}
+
+// describe names a node in an error.
+func describe(n *graph.Node) string { return fmt.Sprintf("%s node %q", n.Op, n.Name) }
+
+// compiler is the state of one compilation.
+type compiler struct {
+	g   *graph.Graph
+	opt Options
+	p   *Program
+
+	slots   map[string]int         // of values
+	readers map[string]int         // how many inputs of nodes, and outputs of the graph, a value is
+	reader  map[string]*graph.Node // the last of the nodes
+	fused   map[*graph.Node]bool   // nodes that the step of another computes
+	split   map[string]bool        // nodes of opt.Split that were met
+	current string                 // name of the node being compiled
+}
+
+func newCompiler(g *graph.Graph, opt Options) *compiler {
+	c := &compiler{
+		g: g, opt: opt, p: &Program{inputs: g.Inputs, pool: opt.Pool},
+		slots: map[string]int{}, readers: map[string]int{}, reader: map[string]*graph.Node{},
+		fused: map[*graph.Node]bool{}, split: map[string]bool{},
+	}
+	for i, in := range g.Inputs {
+		c.slots[in.Name] = c.addSlot(slot{input: i})
+	}
+	for _, n := range g.Nodes {
+		for _, name := range n.Inputs {
+			c.readers[name]++
+			c.reader[name] = n
+		}
+	}
+	for _, name := range g.Outputs {
+		c.readers[name]++
+		c.reader[name] = nil
+	}
+	return c
+}
+
+// finish gives every output a buffer, so that it is the session's own, and lays
+// out the arena.
+func (c *compiler) finish() (*Program, error) {
+	p := c.p
+	c.current = "output"
+	for _, name := range c.g.Outputs {
+		info := c.info(name)
+		at, err := c.value(name)
+		if err != nil {
+			return nil, err
+		}
+		if !p.slots[at].isBuffer() {
+			own := c.buffer(info.Shape.Elements() * info.Type.Size())
+			c.emit(&copyOp{dst: own, x: at}, own, at)
+			at = own
+		}
+		p.outputs = append(p.outputs, output{slot: at, info: info})
+	}
+	for _, o := range p.outputs {
+		p.slots[o.slot].last = len(p.steps)
+	}
+	var err error
+	p.arenaBytes, err = layOut(p.slots)
+	return p, err
+}
+
+func (c *compiler) addSlot(s slot) int {
+	c.p.slots = append(c.p.slots, s)
+	return len(c.p.slots) - 1
+}
+
+// buffer adds a slot in the arena; it lives from the step that emit names it in
+// first to the one that emit names it in last.
+func (c *compiler) buffer(sizeBytes int) int {
+	return c.addSlot(slot{input: -1, sizeBytes: sizeBytes, first: math.MaxInt})
+}
+
+// info is the type of a value.
+func (c *compiler) info(name string) graph.Info { return c.g.Infos[name] }
+
+// shape is the shape of a value.
+func (c *compiler) shape(name string) tensor.Shape { return c.info(name).Shape }
+
+// value is the slot of a value that is an input, a constant or computed.
+func (c *compiler) value(name string) (int, error) {
+	if at, ok := c.slots[name]; ok {
+		return at, nil
+	}
+	t := c.g.Constants[name]
+	if t == nil {
+		return 0, fmt.Errorf("value %q is not computed before it is used", name)
+	}
+	at := c.addSlot(slot{input: -1, constant: t.Data})
+	c.slots[name] = at
+	return at, nil
+}
+
+// float is value for one that must be float32.
+func (c *compiler) float(name string) (int, error) {
+	if t := c.info(name).Type; t != tensor.Float32 {
+		return 0, fmt.Errorf("%q is %v: only float32 is supported", name, t)
+	}
+	return c.value(name)
+}
+
+// floats is float for several values.
+func (c *compiler) floats(names ...string) ([]int, error) {
+	at := make([]int, len(names))
+	for i, name := range names {
+		var err error
+		if at[i], err = c.float(name); err != nil {
+			return nil, err
+		}
+	}
+	return at, nil
+}
+
+// define gives a computed value a buffer.
+func (c *compiler) define(name string) int {
+	info := c.info(name)
+	at := c.buffer(info.Shape.Elements() * info.Type.Size())
+	c.slots[name] = at
+	return at
+}
+
+// emit adds a step that reads and writes these slots.
+func (c *compiler) emit(op operator, slots ...int) {
+	c.p.steps = append(c.p.steps, step{op: op, node: c.current})
+	c.touch(slots...)
+}
+
+// touch says that the step emitted last uses these slots.
+func (c *compiler) touch(slots ...int) {
+	i := len(c.p.steps) - 1
+	for _, at := range slots {
+		s := &c.p.slots[at]
+		s.first, s.last = min(s.first, i), max(s.last, i)
+	}
+}
+
+// view makes a node's output share the memory of its first input.
+func (c *compiler) view(n *graph.Node) error {
+	at, err := c.value(n.Inputs[0])
+	c.slots[n.Outputs[0]] = at
+	return err
+}
+
+// node emits the steps of a node.
+func (c *compiler) node(n *graph.Node) error {
+	if c.fused[n] {
+		return nil
+	}
+	c.current = n.Name
+	if _, ok := c.opt.Split[n.Name]; ok && !slices.Contains([]string{"Conv", "Gemm", "MatMul"}, n.Op) {
+		return fmt.Errorf("split: %w", ErrNotLinear)
+	}
+	switch n.Op {
+	case "Conv", "Gemm", "MatMul":
+		return c.layer(n)
+	case "Relu", "Clip":
+		return c.clamp(n)
+	case "Add", "Mul":
+		return c.binary(n)
+	case "MaxPool", "AveragePool":
+		return c.pool(n)
+	case "GlobalAveragePool":
+		return c.globalPool(n)
+	case "Softmax":
+		return c.softmax(n)
+	case "BatchNormalization":
+		return c.batchNorm(n)
+	case "LRN":
+		return c.lrn(n)
+	case "Concat":
+		return c.concat(n)
+	case "Transpose":
+		return c.transpose(n)
+	case "DequantizeLinear":
+		return c.dequantize(n)
+	case "Reshape", "Flatten", "Identity", "Dropout":
+		return c.view(n)
+	}
+	return fmt.Errorf("operator is not supported by the engine (opset %d)", c.g.Opset)
+}

@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"starling/internal/graph"
+	"starling/internal/kernel"
+	"starling/internal/tensor"
+)
+
+// layer emits a Conv, Gemm or MatMul: its linear part, computed here, by the
+// remote or from two computed operands; then what follows, the same for all
+// three, with a Relu or Clip that reads nothing else.
+func (c *compiler) layer(n *graph.Node) error {
+	last, lo, hi := c.activation(n)
+	shape := c.shape(n.Outputs[0])
+	x, err := c.float(n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	dst := c.define(last)
+	l, w, err := linearOf(c.g, n)
+	number, split := c.opt.Split[n.Name]
+	switch {
+	case split && err == nil && l.Conv.Groups > 1:
+		return fmt.Errorf("split: %w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
+	case split && err == nil:
+		c.split[n.Name], c.p.split = true, true
+		c.p.steps = append(c.p.steps, step{node: n.Name, layer: number, x: x, dst: dst})
+		c.touch(x, dst)
+	case err == nil:
+		slice, err := NewSlice(l, w, l.Rows)
+		if err != nil {
+			return err
+		}
+		c.emit(&linearOp{slice: slice, dst: dst, x: x}, dst, x)
+	case errors.Is(err, ErrNotLinear) && n.Op != "Conv" && !split:
+		if err := c.product(n, dst); err != nil {
+			return err
+		}
+	default:
+		return err
+	}
+	after := biasOp{dst: dst, bias: -1, lo: lo, hi: hi}
+	if n.Op == "Conv" {
+		after.outer, after.rows, after.inner = shape[0], shape[1], shape[2:].Elements()
+		if name := n.Input(2); name != "" {
+			if after.bias, err = c.float(name); err != nil {
+				return err
+			}
+		}
+	} else {
+		after.outer, after.rows, after.inner = 1, shape.Elements(), 1
+		if n.Op == "Gemm" {
+			if err := c.gemmTail(n, &after); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case after.bias >= 0:
+		c.emit(&after, dst, after.bias)
+	case after.lo != negInf || after.hi != posInf:
+		c.emit(&after, dst)
+	}
+	return nil
+}
+
+var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))
+
+// gemmTail emits what Gemm (opset 13) does after A·B: y = alpha·A·B + beta·C. A C
+// that is one value for each column is left to the bias step.
+func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
+	if alpha := n.Attrs.Float("alpha", 1); alpha != 1 {
+		c.emit(&scaleOp{dst: after.dst, x: after.dst, by: alpha}, after.dst)
+	}
+	name := n.Input(2)
+	if name == "" {
+		return nil
+	}
+	at, err := c.float(name)
+	if err != nil {
+		return err
+	}
+	if beta := n.Attrs.Float("beta", 1); beta != 1 {
+		scaled := c.buffer(4 * c.shape(name).Elements())
+		c.emit(&scaleOp{dst: scaled, x: at, by: beta}, scaled, at)
+		at = scaled
+	}
+	shape, bias := c.shape(n.Outputs[0]), c.shape(name)
+	if columns := shape[1]; len(bias) > 0 && bias[len(bias)-1] == columns && bias.Elements() == columns {
+		after.bias, after.outer, after.rows = at, shape[0], columns
+		return nil
+	}
+	c.emit(newBinary("Add", after.dst, after.dst, at, shape, shape, bias), after.dst, at)
+	return nil
+}
+
+// activation returns the bounds of the Relu or Clip that is the only reader of
+// the node's output, and the name of the last value that the node then defines:
+// the activation's output, or the node's own, which is never a graph output if
+// it is skipped.
+func (c *compiler) activation(n *graph.Node) (last string, lo, hi float32) {
+	last = n.Outputs[0]
+	next := c.reader[last]
+	if next == nil || c.readers[last] != 1 || next.Input(0) != last || (next.Op != "Relu" && next.Op != "Clip") {
+		return last, negInf, posInf
+	}
+	lo, hi = c.bounds(next)
+	c.fused[next] = true
+	return next.Outputs[0], lo, hi
+}
+
+// linearOp is a layer's linear part, all rows of it.
+type linearOp struct {
+	slice  *Slice
+	dst, x int
+}
+
+func (o *linearOp) run(s *Session) { o.slice.Run(s.program.pool, s.f32(o.dst), s.f32(o.x), nil) }
+
+// biasOp adds a bias to each row of dst [outer,rows,inner], if bias is not
+// negative, and clamps to [lo,hi].
+type biasOp struct {
+	dst, bias          int
+	outer, rows, inner int
+	lo, hi             float32
+}
+
+func (o *biasOp) run(s *Session) {
+	dst := s.f32(o.dst)
+	var bias []float32
+	if o.bias >= 0 {
+		bias = s.f32(o.bias)
+	}
+	kernel.BiasAct(s.program.pool, dst, bias, o.outer, o.rows, o.inner, o.lo, o.hi)
+}
+
+// scaleOp is dst = by·x; they may be the same slot.
+type scaleOp struct {
+	dst, x int
+	by     float32
+}
+
+func (o *scaleOp) run(s *Session) {
+	dst := s.f32(o.dst)
+	for i, v := range s.f32(o.x) {
+		dst[i] = o.by * v
+	}
+}
+
+// product emits a MatMul (opset 13) or a Gemm's A·B whose linear part cannot be
+// split: for every pair of matrices a [m,k] and bᵀ [n,k], a Gemv for each row of
+// a. An operand that does not lie so is transposed on the way.
+func (c *compiler) product(n *graph.Node, dst int) error {
+	in, err := c.floats(n.Inputs[0], n.Inputs[1])
+	if err != nil {
+		return err
+	}
+	a, b := c.shape(n.Inputs[0]), c.shape(n.Inputs[1])
+	if len(a) == 1 {
+		a = tensor.Shape{1, a[0]}
+	}
+	if len(b) == 1 {
+		b = tensor.Shape{b[0], 1}
+	}
+	last := len(a) - 1
+	o := &productOp{dst: dst, a: in[0], b: in[1], aScratch: -1, bScratch: -1, m: a[last-1], k: a[last], n: b[len(b)-1]}
+	aT, bT := false, false
+	if n.Op == "Gemm" {
+		aT, bT = n.Attrs.Int("transA", 0) != 0, n.Attrs.Int("transB", 0) != 0
+		if aT {
+			o.m, o.k = o.k, o.m
+		}
+		if bT {
+			o.n = b[0]
+		}
+	}
+	o.pairs = batches(a[:last-1], b[:len(b)-2], o.m*o.k, o.k*o.n)
+	slots := []int{dst, o.a, o.b}
+	if aT && o.m > 1 && o.k > 1 {
+		o.aScratch = c.buffer(4 * o.m * o.k)
+		slots = append(slots, o.aScratch)
+	}
+	if !bT && o.n > 1 && o.k > 1 {
+		o.bScratch = c.buffer(4 * o.k * o.n)
+		slots = append(slots, o.bScratch)
+	}
+	c.emit(o, slots...)
+	return nil
+}
+
+// productOp multiplies pairs of matrices.
+type productOp struct {
+	dst, a, b          int
+	aScratch, bScratch int // slots for aᵀ and bᵀ; -1 if it lies right already
+	m, k, n            int
+	pairs              [][2]int // where in a and b the operands of each product begin
+}
+
+func (o *productOp) run(s *Session) {
+	dst, a, b := s.f32(o.dst), s.f32(o.a), s.f32(o.b)
+	transposed := -1 // where in b the matrix in bScratch comes from
+	for _, at := range o.pairs {
+		left, right := a[at[0]:at[0]+o.m*o.k], b[at[1]:at[1]+o.k*o.n]
+		if o.aScratch >= 0 {
+			transpose(s.f32(o.aScratch), left, o.k, o.m)
+			left = s.f32(o.aScratch)
+		}
+		if o.bScratch >= 0 {
+			if transposed != at[1] {
+				transpose(s.f32(o.bScratch), right, o.k, o.n)
+				transposed = at[1]
+			}
+			right = s.f32(o.bScratch)
+		}
+		for i := range o.m {
+			kernel.Gemv(s.program.pool, dst[:o.n], right, left[i*o.k:(i+1)*o.k], o.n, o.k)
+			dst = dst[o.n:]
+		}
+	}
+}
+
+// batches lists where the matrices of every product begin in two stacks of
+// matrices, whose leading dimensions are broadcast against each other.
+func batches(a, b tensor.Shape, aSize, bSize int) [][2]int {
+	out := broadcastShape(a, b)
+	as, bs := strides(a, out, aSize), strides(b, out, bSize)
+	pairs := [][2]int{{0, 0}}
+	for d, size := range out {
+		next := make([][2]int, 0, len(pairs)*size)
+		for _, p := range pairs {
+			for i := range size {
+				next = append(next, [2]int{p[0] + i*as[d], p[1] + i*bs[d]})
+			}
+		}
+		pairs = next
+	}
+	return pairs
+}

@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"starling/internal/graph"
+	"starling/internal/kernel"
+	"starling/internal/tensor"
+)
+
+// Linear is the linear part of a layer, y = W·x before bias and activation:
+// what a worker must know to compute rows of it. It is plain data that is
+// written to shard files as JSON, so what comes from outside must pass
+// Validate before anything else is done with it.
+type Linear struct {
+	Op         string        // "Gemm", "MatMul" or "Conv"
+	Rows, Cols int           // W is [Rows,Cols]: all rows of the layer
+	Outer      int           // y is [Outer,Rows,Inner]: the batch,
+	Inner      int           // and for a Conv OH·OW, else 1
+	Conv       kernel.Conv2D // zero unless Op is "Conv"
+}
+
+// ErrNotLinear is wrapped by the error of LinearOf for a node whose rows
+// cannot be computed apart from each other with constant weights.
+var ErrNotLinear = errors.New("not a layer that can be split by rows")
+
+// Validate says whether the sizes are positive, agree with each other and fit
+// this machine's int as bytes of float32.
+func (l Linear) Validate() error {
+	if l.Rows < 1 || l.Cols < 1 || l.Outer < 1 || l.Inner < 1 {
+		return fmt.Errorf("linear layer has sizes rows %d, cols %d, outer %d, inner %d: all must be positive", l.Rows, l.Cols, l.Outer, l.Inner)
+	}
+	x := tensor.Shape{l.Outer, l.Cols}
+	switch l.Op {
+	case "Gemm", "MatMul":
+		if l.Inner != 1 || l.Conv != (kernel.Conv2D{}) {
+			return fmt.Errorf("dense layer with inner size %d or a convolution's geometry", l.Inner)
+		}
+	case "Conv":
+		g := l.Conv
+		if err := g.Validate(); err != nil {
+			return err
+		}
+		if l.Rows != g.M || l.Cols != g.K() || l.Outer != g.N || l.Inner != g.OH*g.OW {
+			return fmt.Errorf("layer of weights [%d,%d] and output [%d,%d,%d] is not the convolution %+v", l.Rows, l.Cols, l.Outer, l.Rows, l.Inner, g)
+		}
+		x = tensor.Shape{g.N, g.C, g.H, g.W}
+	default:
+		return fmt.Errorf("operator %q is not a linear layer", l.Op)
+	}
+	for _, s := range []tensor.Shape{x, {l.Rows, l.Cols}, {l.Outer, l.Rows, l.Inner}} {
+		if err := s.Check(4, math.MaxInt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InputLen is the number of elements of the layer's input.
+func (l Linear) InputLen() int {
+	if l.Op == "Conv" {
+		return l.Conv.N * l.Conv.C * l.Conv.H * l.Conv.W
+	}
+	return l.Outer * l.Cols
+}
+
+// OutputLen is the number of elements of an output of that many rows.
+func (l Linear) OutputLen(rows int) int { return l.Outer * rows * l.Inner }
+
+// LinearOf returns the linear part of a node of a prepared graph, and its
+// weights, f32 row-major [Rows,Cols]. Where they lie so in the graph's constant
+// (Conv, Gemm with transB) w views it and must not be written; else it is a
+// transposed copy. The error wraps ErrNotLinear where the node cannot be split.
+//
+// Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11), of groups 1 only. Gemm: opset
+// 13, y = A·B' with W = B'ᵀ; alpha, beta and C come after the linear part.
+// MatMul: opset 13, the right operand constant and at most 2-D.
+func LinearOf(g *graph.Graph, n *graph.Node) (Linear, []float32, error) {
+	l, w, err := linearOf(g, n)
+	if err == nil && l.Op == "Conv" && l.Conv.Groups > 1 {
+		err = fmt.Errorf("%w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
+	}
+	if err != nil {
+		return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
+	}
+	return l, w, nil
+}
+
+// linearOf is LinearOf, grouped convolutions included, its errors without the
+// node's name.
+func linearOf(g *graph.Graph, n *graph.Node) (l Linear, w []float32, err error) {
+	var weights *tensor.Tensor
+	switch n.Op {
+	case "Conv", "Gemm", "MatMul":
+		weights = g.Constants[n.Input(1)]
+	default:
+		return l, nil, fmt.Errorf("%w: operator %s", ErrNotLinear, n.Op)
+	}
+	if weights == nil {
+		return l, nil, fmt.Errorf("%w: the weights %q are not constant", ErrNotLinear, n.Input(1))
+	}
+	if weights.Type != tensor.Float32 {
+		return l, nil, fmt.Errorf("%w: weights are %v, not float32", ErrNotLinear, weights.Type)
+	}
+	x, b := g.Infos[n.Input(0)].Shape, weights.Shape
+	switch n.Op {
+	case "Conv":
+		geometry, err := convGeometry(n, x, b)
+		if err != nil {
+			return l, nil, err
+		}
+		l = Linear{Op: n.Op, Rows: geometry.M, Cols: geometry.K(), Outer: geometry.N, Inner: geometry.OH * geometry.OW, Conv: geometry}
+		return l, weights.F32(), l.Validate()
+	case "Gemm":
+		if n.Attrs.Int("transA", 0) != 0 {
+			return l, nil, fmt.Errorf("%w: the input is transposed", ErrNotLinear)
+		}
+		l = Linear{Op: n.Op, Rows: b[1], Cols: b[0], Outer: x[0], Inner: 1}
+		if n.Attrs.Int("transB", 0) != 0 {
+			l.Rows, l.Cols = b[0], b[1]
+			return l, weights.F32(), l.Validate()
+		}
+	case "MatMul":
+		if len(b) > 2 {
+			return l, nil, fmt.Errorf("%w: the weights are %d-dimensional", ErrNotLinear, len(b))
+		}
+		l = Linear{Op: n.Op, Rows: 1, Cols: b[0], Outer: x[:len(x)-1].Elements(), Inner: 1}
+		if len(b) == 2 {
+			l.Rows = b[1]
+		}
+	}
+	if err := l.Validate(); err != nil {
+		return l, nil, err
+	}
+	if l.Rows == 1 {
+		return l, weights.F32(), nil
+	}
+	w = make([]float32, l.Rows*l.Cols)
+	transpose(w, weights.F32(), l.Cols, l.Rows)
+	return l, w, nil
+}
+
+// convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW].
+func convGeometry(n *graph.Node, x, w tensor.Shape) (kernel.Conv2D, error) {
+	win, err := graph.WindowOf(n, x[2:], w[2:])
+	if err != nil {
+		return kernel.Conv2D{}, err
+	}
+	return kernel.Conv2D{
+		N: x[0], C: x[1], H: x[2], W: x[3], M: w[0],
+		KH: win.Kernel[0], KW: win.Kernel[1], StrideH: win.Strides[0], StrideW: win.Strides[1],
+		PadTop: win.PadBegin[0], PadLeft: win.PadBegin[1], PadBottom: win.PadEnd[0], PadRight: win.PadEnd[1],
+		DilationH: win.Dilations[0], DilationW: win.Dilations[1], Groups: n.Attrs.Int("group", 1),
+		OH: win.Out[0], OW: win.Out[1],
+	}, nil
+}
+
+// transpose is dst = srcᵀ for src [rows,cols].
+func transpose(dst, src []float32, rows, cols int) {
+	// Blocks of 16 × 16 so that both sides stay within cache lines being used.
+	const block = 16
+	for r0 := 0; r0 < rows; r0 += block {
+		for c0 := 0; c0 < cols; c0 += block {
+			for r := r0; r < min(r0+block, rows); r++ {
+				for c := c0; c < min(c0+block, cols); c++ {
+					dst[c*rows+r] = src[r*cols+c]
+				}
+			}
+		}
+	}
+}
