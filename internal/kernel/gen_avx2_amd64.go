@@ -55,3 +55,8 @@ func vecClampAVX2(dst *float32, x *float32, n int, lo float32, hi float32)
 //
 //go:noescape
 func vecBiasClampAVX2(dst *float32, n int, bias float32, lo float32, hi float32)
+
+// peakAVX2 does n rounds of 96 fused multiply-adds in registers, for benchmarks. n is at least 1.
+//
+//go:noescape
+func peakAVX2(n int)

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
+
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the randomised tests; 0 takes one from the clock")
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // newRand returns the generator of a test and prints the seed if the test fails.

@@ -1,0 +1,114 @@
+package kernel
+
+import (
+	"math"
+	"os"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// guarded returns a copy of v that touches memory nobody may read: right after
+// its end, or right before its beginning.
+func guarded(t testing.TB, v []float32, after bool) []float32 {
+	t.Helper()
+	page := os.Getpagesize()
+	size := (len(v)*4 + page - 1) / page * page
+	mem, err := syscall.Mmap(-1, 0, size+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, guard := range [][]byte{mem[:page], mem[page+size:]} {
+		if err := syscall.Mprotect(guard, syscall.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(v) == 0 {
+		return nil
+	}
+	at := page
+	if after {
+		at += size - 4*len(v)
+	}
+	g := unsafe.Slice((*float32)(unsafe.Pointer(&mem[at])), len(v))
+	copy(g, v)
+	return g
+}
+
+// TestGuardPages runs every kernel on slices between pages that must not be
+// touched, and compares with the same on ordinary memory.
+func TestGuardPages(t *testing.T) {
+	r := newRand(t)
+	inf := float32(math.Inf(1))
+	type run struct {
+		name string
+		dst  int
+		in   [][]float32
+		f    func(dst []float32, in [][]float32)
+	}
+	var runs []run
+	add := func(name string, dst int, in [][]float32, f func(dst []float32, in [][]float32)) {
+		runs = append(runs, run{name, dst, in, f})
+	}
+	for range 12 {
+		n := size(r, 70)
+		in := [][]float32{wild(r, n), wild(r, n)}
+		add("sub", n, in, func(dst []float32, in [][]float32) { copy(dst, in[1]); Sub(dst, in[0]) })
+		add("add", n, in, func(dst []float32, in [][]float32) { Add(dst, in[0], in[1]) })
+		add("mul", n, in, func(dst []float32, in [][]float32) { Mul(dst, in[0], in[1]) })
+		add("clamp", n, in, func(dst []float32, in [][]float32) { Clamp(dst, in[0], -0.5, inf) })
+		add("bias", n, in, func(dst []float32, in [][]float32) {
+			copy(dst, in[0])
+			BiasAct(nil, dst, in[1], 1, 1, n, 0, 0.5)
+			BiasAct(nil, dst, in[1], 1, n, 1, -inf, inf)
+		})
+		rows, k, batch := size(r, 20), size(r, 300), size(r, 15)
+		in = [][]float32{wild(r, rows*k), wild(r, batch*k)}
+		add("gemv", rows, in, func(dst []float32, in [][]float32) { Gemv(nil, dst, in[0], in[1], rows, k) })
+		add("gemm", batch*rows, in, func(dst []float32, in [][]float32) { Pack(in[0], rows, k).Gemm(nil, dst, in[1], batch, nil) })
+		kc, panels := size(r, 20), size(r, 3)
+		in = [][]float32{wild(r, panels*tileM*kc), wild(r, kc*tileN)}
+		ldc := tileN + r.IntN(5)
+		add("tiles", (panels*tileM-1)*ldc+tileN, in, func(dst []float32, in [][]float32) {
+			gemmTiles(dst, ldc, in[0], in[1], kc, panels, true)
+			gemmTiles(dst, ldc, in[0], in[1], kc, panels, false)
+		})
+	}
+	convs := 60
+	if testing.Short() {
+		convs = 10
+	}
+	for range convs {
+		g := randomConv(r)
+		in := [][]float32{wild(r, g.M*g.K()), wild(r, g.N*g.C*g.H*g.W)}
+		add(label("conv %+v", g), g.N*g.M*g.OH*g.OW, in, func(dst []float32, in [][]float32) {
+			NewConv(g, in[0], g.M).Run(nil, dst, in[1], nil)
+		})
+		taps, n := tapsOf(g, 0, g.K()), min(tileN, g.OH*g.OW)
+		x := in[1][:g.C/g.Groups*g.H*g.W]
+		first := r.IntN(g.OH*g.OW - n + 1)
+		add(label("pack %+v", g), g.K()*tileN, [][]float32{x}, func(dst []float32, in [][]float32) {
+			packPanel(dst, in[0], &g, taps, first, n)
+		})
+	}
+	for _, run := range runs {
+		want := make([]float32, run.dst)
+		atLevel(t, levelPortable, func() { run.f(want, run.in) })
+		for _, level := range levels() {
+			for _, after := range []bool{true, false} {
+				dst := guarded(t, make([]float32, run.dst), after)
+				var in [][]float32
+				for _, v := range run.in {
+					in = append(in, guarded(t, v, after))
+				}
+				atLevel(t, level, func() { run.f(dst, in) })
+				compareBits(t, label("%s %s", run.name, level), dst, want)
+			}
+		}
+	}
+}
