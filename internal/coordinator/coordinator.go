@@ -1,0 +1,315 @@
+// Package coordinator is where requests enter and results meet: it runs the
+// local stages of a model, sends the input of each split layer to the workers,
+// takes the first k of the n results, decodes what is missing and goes on.
+//
+// Invariants: a request never waits for a worker that is gone, and never
+// longer than patience allows for one that is late; every result is counted
+// for exactly one request, layer and slice, whatever a worker sends; with
+// parity, a request fails only if its caller gives up.
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"starling/internal/engine"
+	"starling/internal/graph"
+	"starling/internal/kernel"
+	"starling/internal/link"
+	"starling/internal/parity"
+	"starling/internal/plan"
+	"starling/internal/shard"
+	"starling/internal/tensor"
+)
+
+// Config tunes a coordinator; zero fields mean their defaults.
+type Config struct {
+	// Token is the secret a worker must know; "" admits every worker.
+	Token string
+	// Threads compute the local stages and slices that no worker can answer.
+	// Default 1: on a small device the workers' own computing comes first.
+	Threads int
+	// Concurrency is how many requests are in flight at once; the next one
+	// waits. Each costs the model's activations in memory. Default 8.
+	Concurrency int
+	// Grace: where a data slice is still out at the k-th arrival, it is waited
+	// for this many times as long as the k-th took, if its worker was on time
+	// before. More decodes less in a healthy flock (undecoded results have the
+	// same bits as a local run), less answers sooner when a worker turns slow;
+	// a worker that overran its grace gets none until it is on time again.
+	// Default 1; negative takes the first k strictly.
+	Grace float64
+	// Patience: if fewer than k results are there after this many times the
+	// layer's usual time, the coordinator computes what is missing itself.
+	// Default 4.
+	Patience float64
+	// OnScatter, if set, is called in each request when a split layer's input
+	// has been handed to the workers. It must not block.
+	OnScatter func(request uint64, layer int)
+	Log       *slog.Logger // nil logs nothing
+}
+
+const (
+	graceFloor    = 2 * time.Millisecond  // a scheduler's hiccup is not lateness
+	patienceFloor = 50 * time.Millisecond // neither is this worth computing a slice twice
+)
+
+// LostError says which slices of a layer nobody could give. It wraps
+// parity.ErrTooFewSlices.
+type LostError struct {
+	Layer   string   // the graph's node
+	Slices  []int    // data slices without a result
+	Workers []string // who holds them
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("layer %s: no result of slices %v, held by %v, and no parity to recover them: add --parity 1 or bring the workers back",
+		e.Layer, e.Slices, e.Workers)
+}
+
+func (e *LostError) Unwrap() error { return parity.ErrTooFewSlices }
+
+// ErrClosed is returned for requests after Close.
+var ErrClosed = errors.New("coordinator is closed")
+
+// Coordinator runs one model over its workers. All methods may be called from
+// any goroutine.
+type Coordinator struct {
+	cfg     Config
+	log     *slog.Logger
+	plan    *plan.Plan
+	code    parity.Code
+	shards  []shard.Info
+	program *engine.Program
+	pool    *kernel.Pool
+	local   *fallback
+
+	members []*member
+	usual   []atomic.Int64 // by layer: nanoseconds from scatter to the k-th result, smoothed
+	number  atomic.Uint64  // of the last request
+	damaged atomic.Uint64  // results with a wrong checksum
+
+	mu      sync.Mutex // guards the fields below and the members' connections
+	calls   map[uint64]*call
+	changed chan struct{} // closed and renewed when a member's state changes
+	closed  bool
+
+	idle   chan *call     // sessions at rest; capacity Concurrency
+	conns  sync.WaitGroup // running attach calls
+	cancel context.CancelFunc
+	ctx    context.Context // ends with Close: the connections' lifetime
+}
+
+// New prepares a coordinator for a prepared graph, a plan for it, and the
+// plan's shards (shard.Build). With a plan of no workers it runs everything
+// itself. The graph's constants are kept by reference.
+func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordinator, error) {
+	if cfg.Threads == 0 {
+		cfg.Threads = 1
+	}
+	if cfg.Concurrency <= 0 {
+		cfg.Concurrency = 8
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 1
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 4
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(shards) != p.N() {
+		return nil, fmt.Errorf("%d shards for %d workers", len(shards), p.N())
+	}
+	c := &Coordinator{
+		cfg: cfg, log: cfg.Log, plan: p, shards: shards,
+		pool:    kernel.NewPool(cfg.Threads),
+		calls:   make(map[uint64]*call),
+		changed: make(chan struct{}),
+		idle:    make(chan *call, cfg.Concurrency),
+		usual:   make([]atomic.Int64, len(p.Layers)),
+	}
+	split := make(map[string]int, len(p.Layers))
+	for i, l := range p.Layers {
+		split[l.Node] = i
+	}
+	var err error
+	if p.Data > 0 {
+		if c.code, err = parity.New(p.Data, p.Parity); err != nil {
+			return nil, err
+		}
+	}
+	if c.program, err = engine.Compile(g, engine.Options{Split: split, Pool: c.pool}); err != nil {
+		c.pool.Close()
+		return nil, err
+	}
+	c.local = newFallback(g, p)
+	for i := range p.N() {
+		c.members = append(c.members, &member{slot: i, name: fmt.Sprintf("w%d", i+1)})
+	}
+	for range cfg.Concurrency {
+		c.idle <- nil // made when first needed
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Serve takes in workers until Close, which closes l and makes it return nil.
+func (c *Coordinator) Serve(l *link.Listener) error {
+	stop := context.AfterFunc(c.ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if c.ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.Attach(conn); err != nil {
+			return nil
+		}
+	}
+}
+
+// Attach takes over a connection on which a worker will introduce itself.
+func (c *Coordinator) Attach(conn *link.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		conn.Close()
+		return ErrClosed
+	}
+	c.conns.Go(func() { c.attend(conn) })
+	return nil
+}
+
+// WaitReady waits until every worker serves its shard.
+func (c *Coordinator) WaitReady(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		changed, missing := c.changed, 0
+		for _, m := range c.members {
+			if !m.ready {
+				missing++
+			}
+		}
+		c.mu.Unlock()
+		if missing == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d workers are not ready: %w", missing, len(c.members), context.Cause(ctx))
+		}
+	}
+}
+
+// Answer is what a request gives. It may be used again for the next request,
+// which then allocates nothing.
+type Answer struct {
+	Outputs    []*tensor.Tensor // in the graph's output order; owned by the Answer
+	Request    uint64           // its number, from 1
+	Decoded    []Recovered      // slices recovered by parity, in layer order
+	Recomputed []Recovered      // slices that the coordinator computed itself
+	Late       int              // results that were not waited for
+	Decoding   time.Duration    // spent in recovering slices by parity
+}
+
+// Recovered is a data slice that was not waited for.
+type Recovered struct {
+	Layer  int // of the plan
+	Slice  int
+	Worker int // who held it, from 0
+}
+
+// Infer runs one request: inputs in the graph's input order, not kept. On an
+// error the answer is undefined. The error is an *engine.InputError, a
+// *LostError, ErrClosed or ctx's.
+func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer *Answer) error {
+	var l *call
+	select {
+	case l = <-c.idle:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.ctx.Done():
+		return ErrClosed
+	}
+	if l == nil {
+		l = newCall(c)
+	}
+	defer func() { c.idle <- l }()
+	answer.Decoded, answer.Recomputed = answer.Decoded[:0], answer.Recomputed[:0]
+	answer.Late, answer.Decoding = 0, 0
+	answer.Request = c.number.Add(1)
+	if err := c.open(l, answer); err != nil {
+		return err
+	}
+	defer c.finish(l)
+	outputs, err := l.session.Run(ctx, l, inputs)
+	if err != nil {
+		return err
+	}
+	for i, o := range outputs {
+		switch {
+		case i == len(answer.Outputs):
+			answer.Outputs = append(answer.Outputs, o.Clone())
+		case answer.Outputs[i].Type != o.Type || !answer.Outputs[i].Shape.Equal(o.Shape):
+			answer.Outputs[i] = o.Clone()
+		default:
+			copy(answer.Outputs[i].Data, o.Data)
+		}
+	}
+	answer.Outputs = answer.Outputs[:len(outputs)]
+	return nil
+}
+
+// open makes a call known to the connections' readers.
+func (c *Coordinator) open(l *call, answer *Answer) error {
+	l.answer = answer
+	l.mu.Lock()
+	l.request = answer.Request
+	l.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.calls[answer.Request] = l
+	return nil
+}
+
+func (c *Coordinator) finish(l *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, l.answer.Request)
+	l.answer = nil
+}
+
+// Close ends all connections and waits for their goroutines; requests in
+// flight end with an error or are answered by the coordinator alone.
+func (c *Coordinator) Close() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.conns.Wait()
+	for range cap(c.idle) {
+		<-c.idle
+	}
+	c.pool.Close()
+}

@@ -1,0 +1,171 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+
+	"starling/internal/engine"
+	"starling/internal/tensor"
+)
+
+const (
+	magic       = "STARSHRD"
+	version     = 1
+	headSize    = 64
+	tailSize    = 24
+	maxMetaSize = 16 << 20
+	maxLayers   = 1 << 16
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// CorruptError says what is wrong with a shard file.
+type CorruptError struct {
+	Path   string
+	Reason string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("shard file %s is damaged: %s", e.Path, e.Reason)
+}
+
+// Slice is one layer's part of a shard.
+type Slice struct {
+	Layer   int           // the layer's number in the plan
+	Linear  engine.Linear // the whole layer
+	Rows    int           // rows that this shard holds
+	Weights []float32     // [Rows, Linear.Cols], a view of the mapped file
+}
+
+// meta is the JSON between the weights and the tail.
+type meta struct {
+	Slices []sliceMeta `json:"slices"`
+}
+
+type sliceMeta struct {
+	Layer  int           `json:"layer"`
+	Linear engine.Linear `json:"linear"`
+	Rows   int           `json:"rows"`
+	Offset int64         `json:"offset"` // from the start of the file, a multiple of 64
+	CRC    uint32        `json:"crc"`    // CRC-32C of the weights
+}
+
+// Shard is an open shard file. Its slices may be read by several goroutines
+// until Close.
+type Shard struct {
+	Slices []Slice
+	data   []byte
+}
+
+// Open maps a shard file and checks all of it: structure, bounds and
+// checksums. A damaged file gives a *CorruptError.
+func Open(path string) (*Shard, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() < headSize+tailSize {
+		return nil, &CorruptError{path, fmt.Sprintf("%d bytes is too short", st.Size())}
+	}
+	data, err := mapFile(f, st.Size())
+	if err != nil {
+		return nil, fmt.Errorf("map shard file %s: %w", path, err)
+	}
+	slices, err := parse(data)
+	if err != nil {
+		return nil, errors.Join(&CorruptError{path, err.Error()}, unmapFile(data))
+	}
+	return &Shard{Slices: slices, data: data}, nil
+}
+
+// Close unmaps the file; the slices' weights must not be used any more.
+func (s *Shard) Close() error {
+	s.Slices = nil
+	data := s.data
+	s.data = nil
+	if data == nil {
+		return nil
+	}
+	return unmapFile(data)
+}
+
+// parse checks a whole file and returns views of its weights. data starts at
+// a multiple of 4 bytes.
+func parse(data []byte) ([]Slice, error) {
+	if len(data) < headSize+tailSize {
+		return nil, fmt.Errorf("%d bytes is too short", len(data))
+	}
+	if string(data[:8]) != magic {
+		return nil, errors.New("it does not start as a shard file")
+	}
+	if v := binary.LittleEndian.Uint32(data[8:]); v != version {
+		return nil, fmt.Errorf("version %d, this program reads version %d", v, version)
+	}
+	tail := data[len(data)-tailSize:]
+	if string(tail[16:]) != magic {
+		return nil, errors.New("its end is missing")
+	}
+	metaSize, metaCRC := binary.LittleEndian.Uint32(tail[0:]), binary.LittleEndian.Uint32(tail[4:])
+	if size := binary.LittleEndian.Uint64(tail[8:]); size != uint64(len(data)) {
+		return nil, fmt.Errorf("%d bytes, but it says %d", len(data), size)
+	}
+	if metaSize > maxMetaSize || int64(metaSize) > int64(len(data)-headSize-tailSize) {
+		return nil, fmt.Errorf("description of %d bytes does not fit", metaSize)
+	}
+	metaStart := len(data) - tailSize - int(metaSize)
+	rawMeta := data[metaStart : len(data)-tailSize]
+	if crc32.Checksum(rawMeta, castagnoli) != metaCRC {
+		return nil, errors.New("checksum of the description is wrong")
+	}
+	var m meta
+	dec := json.NewDecoder(bytes.NewReader(rawMeta))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&m); err != nil {
+		return nil, fmt.Errorf("description: %w", err)
+	}
+	if len(m.Slices) > maxLayers {
+		return nil, fmt.Errorf("%d layers, limit %d", len(m.Slices), maxLayers)
+	}
+	slices := make([]Slice, len(m.Slices))
+	end := int64(headSize)
+	for i, s := range m.Slices {
+		if err := s.Linear.Validate(); err != nil {
+			return nil, fmt.Errorf("layer %d: %w", s.Layer, err)
+		}
+		if s.Layer < 0 || i > 0 && s.Layer <= m.Slices[i-1].Layer {
+			return nil, fmt.Errorf("layer %d is out of order", s.Layer)
+		}
+		if s.Rows < 1 || s.Rows > s.Linear.Rows {
+			return nil, fmt.Errorf("layer %d: %d rows of %d", s.Layer, s.Rows, s.Linear.Rows)
+		}
+		size, ok := weightBytes(s.Rows, s.Linear.Cols)
+		if !ok || s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
+			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Rows, s.Linear.Cols, s.Offset)
+		}
+		end = s.Offset + size
+		raw := data[s.Offset:end]
+		if crc32.Checksum(raw, castagnoli) != s.CRC {
+			return nil, fmt.Errorf("checksum of layer %d is wrong", s.Layer)
+		}
+		slices[i] = Slice{Layer: s.Layer, Linear: s.Linear, Rows: s.Rows, Weights: tensor.View[float32](raw)}
+	}
+	return slices, nil
+}
+
+// weightBytes is the size of a matrix, false where it overflows.
+func weightBytes(rows, cols int) (int64, bool) {
+	if rows <= 0 || cols <= 0 || int64(rows) > (1<<62)/4/int64(cols) {
+		return 0, false
+	}
+	return 4 * int64(rows) * int64(cols), true
+}

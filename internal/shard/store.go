@@ -1,0 +1,112 @@
+package shard
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+)
+
+// Store is a folder of shard files, each named by the SHA-256 of its bytes.
+// Several processes may share one.
+type Store struct {
+	dir string
+}
+
+// OpenStore makes the folder if need be.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open shard store: %w", err)
+	}
+	return &Store{dir: dir}, nil
+}
+
+// Path is where the shard of that checksum is, whether it is there or not.
+// sum must be 64 hex digits.
+func (s *Store) Path(sum string) string { return filepath.Join(s.dir, sum+".shard") }
+
+func (s *Store) temporary() (*os.File, error) {
+	f, err := os.CreateTemp(s.dir, "new-*.tmp")
+	if err != nil {
+		return nil, fmt.Errorf("write into shard store: %w", err)
+	}
+	return f, nil
+}
+
+// keep syncs and closes a temporary file and gives it its name.
+func (s *Store) keep(f *os.File, sum string) (string, error) {
+	path := s.Path(sum)
+	err := errors.Join(f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return path, nil
+}
+
+func discard(f *os.File) {
+	f.Close()
+	os.Remove(f.Name())
+}
+
+// Incoming is a shard on its way into a store.
+type Incoming struct {
+	store *Store
+	file  *os.File
+	sum   hash.Hash
+	want  Info
+	size  int64
+}
+
+// Receive starts taking in the shard that want names; want.Path is not used.
+func (s *Store) Receive(want Info) (*Incoming, error) {
+	f, err := s.temporary()
+	if err != nil {
+		return nil, err
+	}
+	return &Incoming{store: s, file: f, sum: sha256.New(), want: want}, nil
+}
+
+// Write appends the shard's next bytes; more than promised is an error.
+func (in *Incoming) Write(b []byte) (int, error) {
+	if in.size+int64(len(b)) > in.want.Size {
+		return 0, fmt.Errorf("shard %s is longer than its %d bytes", in.want.SHA256, in.want.Size)
+	}
+	in.size += int64(len(b))
+	in.sum.Write(b)
+	return in.file.Write(b)
+}
+
+// Size is the number of bytes taken in so far.
+func (in *Incoming) Size() int64 { return in.size }
+
+// Done reports whether all promised bytes are in.
+func (in *Incoming) Done() bool { return in.size == in.want.Size }
+
+// Finish checks size and checksum and keeps the file. On an error nothing is
+// left behind.
+func (in *Incoming) Finish() error {
+	sum := hex.EncodeToString(in.sum.Sum(nil))
+	if !in.Done() || sum != in.want.SHA256 {
+		in.Abandon()
+		return &CorruptError{in.want.SHA256, fmt.Sprintf("received %d bytes with checksum %s", in.size, sum)}
+	}
+	f := in.file
+	in.file = nil
+	_, err := in.store.keep(f, sum)
+	return err
+}
+
+// Abandon removes what came in; after Finish it does nothing.
+func (in *Incoming) Abandon() {
+	if in.file != nil {
+		discard(in.file)
+		in.file = nil
+	}
+}

@@ -1,0 +1,173 @@
+package shard
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"os"
+
+	"starling/internal/engine"
+	"starling/internal/graph"
+	"starling/internal/parity"
+	"starling/internal/plan"
+	"starling/internal/tensor"
+)
+
+// Info names a finished shard file.
+type Info struct {
+	SHA256 string // of the file's bytes, in hex: its name in a Store
+	Size   int64  // of the file
+	Path   string
+}
+
+// Build cuts the weights of a prepared graph by plan and writes one shard per
+// worker into the store: Info i belongs to worker i. It holds one layer's
+// matrix and parity in memory at a time. A failure leaves no file behind.
+func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error) {
+	code, err := parity.New(p.Data, p.Parity)
+	if err != nil {
+		return nil, err
+	}
+	writers := make([]*writer, p.N())
+	defer func() {
+		for _, w := range writers {
+			w.abandon()
+		}
+	}()
+	for i := range writers {
+		if writers[i], err = newWriter(store); err != nil {
+			return nil, err
+		}
+	}
+	byName := make(map[string]*graph.Node, len(g.Nodes))
+	for _, n := range g.Nodes {
+		byName[n.Name] = n
+	}
+	for li, layer := range p.Layers {
+		n := byName[layer.Node]
+		if n == nil {
+			return nil, fmt.Errorf("the plan's layer %s is not in the model", layer.Node)
+		}
+		linear, weights, err := engine.LinearOf(g, n)
+		if err != nil {
+			return nil, err
+		}
+		if linear != layer.Linear {
+			return nil, fmt.Errorf("the plan's layer %s is another one in the model", layer.Node)
+		}
+		data := make([][]float32, p.Data)
+		for j := range data {
+			begin, end := layer.Rows(j)
+			data[j] = weights[begin*linear.Cols : end*linear.Cols]
+		}
+		for s := range p.N() {
+			rows := layer.Height(s)
+			var w []float32
+			if s < p.Data {
+				w = data[s]
+			} else {
+				w = make([]float32, rows*linear.Cols)
+				code.Encode(w, data)
+			}
+			if err := writers[p.WorkerOf(li, s)].slice(li, linear, rows, w); err != nil {
+				return nil, err
+			}
+		}
+	}
+	infos = make([]Info, len(writers))
+	for i, w := range writers {
+		if infos[i], err = w.finish(); err != nil {
+			return nil, fmt.Errorf("write shard of worker %d: %w", i+1, err)
+		}
+	}
+	return infos, nil
+}
+
+// writer streams one shard file into a temporary file of the store.
+type writer struct {
+	store *Store
+	file  *os.File
+	buf   *bufio.Writer
+	sum   hash.Hash
+	size  int64
+	meta  meta
+}
+
+func newWriter(store *Store) (*writer, error) {
+	f, err := store.temporary()
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{store: store, file: f, buf: bufio.NewWriterSize(f, 64<<10), sum: sha256.New()}
+	var head [headSize]byte
+	copy(head[:], magic)
+	binary.LittleEndian.PutUint32(head[8:], version)
+	if err := w.write(head[:]); err != nil {
+		w.abandon()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *writer) write(b []byte) error {
+	w.sum.Write(b)
+	w.size += int64(len(b))
+	_, err := w.buf.Write(b)
+	return err
+}
+
+func (w *writer) slice(layer int, l engine.Linear, rows int, weights []float32) error {
+	raw := tensor.Bytes(weights)
+	w.meta.Slices = append(w.meta.Slices, sliceMeta{
+		Layer: layer, Linear: l, Rows: rows, Offset: w.size, CRC: crc32.Checksum(raw, castagnoli),
+	})
+	if err := w.write(raw); err != nil {
+		return err
+	}
+	return w.pad()
+}
+
+func (w *writer) pad() error {
+	var zeros [tensor.Align]byte
+	return w.write(zeros[:-w.size&(tensor.Align-1)])
+}
+
+func (w *writer) finish() (Info, error) {
+	raw, err := json.Marshal(w.meta)
+	if err != nil {
+		return Info{}, err
+	}
+	if err := w.write(raw); err != nil {
+		return Info{}, err
+	}
+	var tail [tailSize]byte
+	binary.LittleEndian.PutUint32(tail[0:], uint32(len(raw)))
+	binary.LittleEndian.PutUint32(tail[4:], crc32.Checksum(raw, castagnoli))
+	binary.LittleEndian.PutUint64(tail[8:], uint64(w.size+tailSize))
+	copy(tail[16:], magic)
+	if err := w.write(tail[:]); err != nil {
+		return Info{}, err
+	}
+	if err := w.buf.Flush(); err != nil {
+		return Info{}, err
+	}
+	sum := hex.EncodeToString(w.sum.Sum(nil))
+	f := w.file
+	w.file = nil
+	path, err := w.store.keep(f, sum)
+	return Info{SHA256: sum, Size: w.size, Path: path}, err
+}
+
+// abandon removes an unfinished file; after finish, and on nil, it does nothing.
+func (w *writer) abandon() {
+	if w == nil || w.file == nil {
+		return
+	}
+	discard(w.file)
+	w.file = nil
+}

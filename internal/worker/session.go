@@ -1,0 +1,194 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"starling/internal/frame"
+	"starling/internal/link"
+	"starling/internal/shard"
+)
+
+// session is one connection to a coordinator: its reader, and the jobs that
+// wait for the one goroutine that computes.
+type session struct {
+	*worker
+	conn     *link.Conn
+	jobs     *jobs
+	computed chan struct{} // closed when the computing goroutine has returned
+	stop     context.CancelFunc
+
+	welcome  bool            // the coordinator took this worker in
+	incoming *shard.Incoming // a shard on its way; nil if none
+	assigned frame.AssignInfo
+}
+
+func newSession(w *worker, conn *link.Conn) *session {
+	return &session{worker: w, conn: conn, jobs: newJobs()}
+}
+
+// close ends the computing goroutine and forgets a half-received shard.
+func (s *session) close() {
+	s.rest()
+	if s.incoming != nil {
+		s.incoming.Abandon()
+	}
+}
+
+// work starts the computing goroutine on the shard that is held.
+func (s *session) work(ctx context.Context) {
+	ctx, s.stop = context.WithCancel(ctx)
+	s.computed = make(chan struct{})
+	go func() {
+		defer close(s.computed)
+		s.compute(ctx)
+	}()
+}
+
+// rest ends the computing goroutine and waits for it; jobs that wait are
+// dropped.
+func (s *session) rest() {
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	s.jobs.cancelAll()
+	<-s.computed
+	s.stop = nil
+}
+
+// serve reads frames until the connection ends.
+func (s *session) serve(ctx context.Context) error {
+	for {
+		h, payload, err := s.conn.Receive()
+		var corrupt *link.CorruptError
+		if errors.As(err, &corrupt) && corrupt.Header.Type == frame.Compute {
+			s.failed(corrupt.Header, err.Error())
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch h.Type {
+		case frame.Compute:
+			s.accept(h, payload)
+		case frame.Cancel:
+			s.jobs.cancel(h.Request, h.Layer)
+		case frame.Welcome:
+			err = s.welcomed(payload)
+		case frame.Refuse:
+			return &RefusedError{frame.Reason(string(payload))}
+		case frame.Assign:
+			err = s.assign(ctx, payload)
+		case frame.Chunk:
+			err = s.chunk(ctx, h, payload)
+		case frame.Emulate:
+			err = s.emulate(payload)
+		case frame.Bye:
+			return errors.New("the coordinator said goodbye")
+		default:
+			err = fmt.Errorf("unexpected %v frame from the coordinator", h.Type)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) welcomed(payload []byte) error {
+	var info frame.WelcomeInfo
+	if err := frame.Unmarshal(payload, &info); err != nil {
+		return err
+	}
+	s.welcome = true
+	s.log.Info("joined", "worker", info.Worker, "coordinator", s.conn.RemoteAddr())
+	return nil
+}
+
+func (s *session) emulate(payload []byte) error {
+	var info frame.EmulateInfo
+	if err := frame.Unmarshal(payload, &info); err != nil {
+		return err
+	}
+	s.pace.set(info.Speed, info.DelayMs)
+	return nil
+}
+
+// assign serves the shard at once if it is held or in the store, else asks for
+// its bytes.
+func (s *session) assign(ctx context.Context, payload []byte) error {
+	var info frame.AssignInfo
+	if err := frame.Unmarshal(payload, &info); err != nil {
+		return err
+	}
+	s.rest()
+	if s.incoming != nil {
+		s.incoming.Abandon()
+		s.incoming = nil
+	}
+	s.assigned = info
+	if s.held != nil && s.held.sum == info.SHA256 {
+		return s.ready(ctx)
+	}
+	err := s.hold(info.SHA256)
+	var damaged *shard.CorruptError
+	switch {
+	case err == nil:
+		return s.ready(ctx)
+	case errors.As(err, &damaged):
+		s.log.Warn("kept shard is damaged, will ask for it again", "cause", err)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if s.incoming, err = s.store.Receive(shard.Info{SHA256: info.SHA256, Size: info.Size}); err != nil {
+		return err
+	}
+	return s.conn.Send(ctx, frame.Header{Type: frame.Want}, nil)
+}
+
+func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) error {
+	if s.incoming == nil || h.Request != uint64(s.incoming.Size()) {
+		return fmt.Errorf("unexpected piece of a shard at byte %d", h.Request)
+	}
+	if _, err := s.incoming.Write(payload); err != nil {
+		return err
+	}
+	if !s.incoming.Done() {
+		return nil
+	}
+	err := s.incoming.Finish()
+	s.incoming = nil
+	if err == nil {
+		err = s.hold(s.assigned.SHA256)
+	}
+	if err != nil {
+		return err
+	}
+	return s.ready(ctx)
+}
+
+func (s *session) ready(ctx context.Context) error {
+	s.work(ctx)
+	return s.conn.Send(ctx, frame.Header{Type: frame.Ready}, nil)
+}
+
+// accept queues a request's input for computing.
+func (s *session) accept(h frame.Header, payload []byte) {
+	switch {
+	case s.stop == nil:
+		s.failed(h, "no shard is held yet")
+	case !s.jobs.add(h, payload):
+		s.failed(h, fmt.Sprintf("%d requests wait already", maxJobs))
+	}
+}
+
+// failed tells the coordinator that a result will not come. If even that does
+// not fit into the queue the coordinator learns it by its own deadline.
+func (s *session) failed(h frame.Header, reason string) {
+	p := link.PayloadOf([]byte(frame.Reason(reason)))
+	defer p.Release()
+	h.Type = frame.Failed
+	s.conn.TrySend(h, p)
+}

@@ -1,0 +1,182 @@
+// Package worker is the program on a device: it dials a coordinator, takes in
+// the shard it is told to hold, and computes that shard's slices on request.
+// It cannot tell a parity slice from another.
+//
+// Invariants: a lost connection is dialled again until the context ends or the
+// coordinator refuses; a shard that was once taken in is kept and not sent
+// again; a cancelled request is dropped wherever it is; a coordinator that
+// sends more than maxJobs requests at once is told so, never queued for.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"starling/internal/engine"
+	"starling/internal/frame"
+	"starling/internal/kernel"
+	"starling/internal/link"
+	"starling/internal/shard"
+)
+
+// protocol is the version of what is said over frames.
+const protocol = 1
+
+// Config says where a worker belongs and how it computes.
+type Config struct {
+	Join     string  // address of the coordinator's link, host:port
+	Token    string  // the coordinator's secret, "" if it has none
+	ID       string  // stays the same over restarts: a returning worker gets its slices back
+	Name     string  // wished name, as "w2"; "" lets the coordinator choose
+	StateDir string  // where shards are kept
+	Threads  int     // for computing; 0 is all cores
+	Speed    float64 // for labs: computing takes 1/Speed as long, by sleeping; 0 is 1, real speed
+
+	// RetryMin and RetryMax bound the wait before dialling again: it starts at
+	// the former and doubles. Defaults 50 ms and 2 s. Shorter returns faster
+	// and costs a coordinator that is down more connection attempts.
+	RetryMin, RetryMax time.Duration
+
+	Log *slog.Logger // nil logs nothing
+
+	// Dial makes the connection; nil is link.Dial to Join with Link.
+	Dial func(context.Context) (*link.Conn, error)
+	Link link.Config
+}
+
+// RefusedError says why a coordinator does not want this worker.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
+
+// worker lives over all connections.
+type worker struct {
+	cfg   Config
+	log   *slog.Logger
+	store *shard.Store
+	pool  *kernel.Pool
+	held  *held // the shard being served; nil before the first
+	pace  pace
+}
+
+// held is a mapped shard, ready to compute.
+type held struct {
+	sum    string
+	shard  *shard.Shard
+	slices map[uint32]layerSlice
+}
+
+type layerSlice struct {
+	slice  *engine.Slice
+	linear engine.Linear
+	rows   int
+}
+
+// Run serves until ctx ends, which gives nil, or until the coordinator refuses
+// this worker, which gives a *RefusedError. Everything else is tried again.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context) (*link.Conn, error) { return link.Dial(ctx, cfg.Join, cfg.Link) }
+	}
+	if cfg.RetryMin == 0 {
+		cfg.RetryMin = 50 * time.Millisecond
+	}
+	if cfg.RetryMax == 0 {
+		cfg.RetryMax = 2 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Speed == 0 {
+		cfg.Speed = 1
+	}
+	store, err := shard.OpenStore(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	w := &worker{cfg: cfg, log: cfg.Log, store: store, pool: kernel.NewPool(cfg.Threads)}
+	w.pace.set(1, 0)
+	defer w.pool.Close()
+	defer w.drop()
+
+	wait := cfg.RetryMin
+	for {
+		served, err := w.connect(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return err
+		}
+		if served {
+			wait = cfg.RetryMin
+		}
+		w.log.Info("no coordinator, will dial again", "cause", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, cfg.RetryMax)
+	}
+}
+
+// connect dials once and serves until the connection ends; served says whether
+// the coordinator took this worker in.
+func (w *worker) connect(ctx context.Context) (served bool, err error) {
+	conn, err := w.cfg.Dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+
+	s := newSession(w, conn)
+	defer s.close()
+	hello := &frame.HelloInfo{
+		Version: protocol, Token: w.cfg.Token, Name: w.cfg.Name, ID: w.cfg.ID,
+		OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: kernel.Level(), Cores: runtime.NumCPU(),
+	}
+	if err := conn.SendInfo(ctx, frame.Hello, hello); err != nil {
+		return false, err
+	}
+	err = s.serve(ctx)
+	return s.welcome, err
+}
+
+// hold maps and prepares a shard of the store, in place of the one held.
+func (w *worker) hold(sum string) error {
+	w.drop()
+	sh, err := shard.Open(w.store.Path(sum))
+	if err != nil {
+		return err
+	}
+	h := &held{sum: sum, shard: sh, slices: make(map[uint32]layerSlice, len(sh.Slices))}
+	w.held = h
+	for _, s := range sh.Slices {
+		e, err := engine.NewSlice(s.Linear, s.Weights, s.Rows)
+		if err != nil {
+			w.drop()
+			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
+		}
+		h.slices[uint32(s.Layer)] = layerSlice{slice: e, linear: s.Linear, rows: s.Rows}
+	}
+	return nil
+}
+
+// drop gives up the shard that is held. No job may be running.
+func (w *worker) drop() {
+	if w.held == nil {
+		return
+	}
+	if err := w.held.shard.Close(); err != nil {
+		w.log.Warn("unmap shard", "cause", err)
+	}
+	w.held = nil
+}
