@@ -160,7 +160,7 @@ func (c *Conv) Run(p *Pool, dst, x []float32, stop *atomic.Bool) bool {
 	blocks := 0
 	if c.direct != nil {
 		j.nBlocks = ceilDiv(g.OH, c.direct.blockRows)
-		blocks = g.N * g.C * j.nBlocks
+		blocks = ceilDiv(g.N*g.C, c.direct.maps) * j.nBlocks
 	} else {
 		maps := g.N * g.Groups
 		nPanels, mPanels := ceilDiv(g.OH*g.OW, tileN), ceilDiv(c.rows/g.Groups, tileM)

@@ -6,6 +6,7 @@ package kernel
 // that every tap reads neighbouring cells.
 type depthwise struct {
 	blockRows int   // output rows computed from one copy
+	maps      int   // maps computed in one block
 	width     int   // cells of a phase in a row of the copy
 	off       []int // of each tap in the copy
 }
@@ -13,12 +14,16 @@ type depthwise struct {
 // depthwiseScratch is the size of a copy in elements: 64 KiB.
 const depthwiseScratch = 1 << 14
 
+// depthwiseBlock is the number of output elements worth a block.
+const depthwiseBlock = 1 << 12
+
 func newDepthwise(g Conv2D) *depthwise {
 	reach := (g.KW - 1) * g.DilationW
 	d := &depthwise{width: g.OW + reach/g.StrideW}
 	line := d.width * g.StrideW
 	reachH := (g.KH-1)*g.DilationH + 1
 	d.blockRows = min(g.OH, max(1, (depthwiseScratch/line-reachH)/g.StrideH+1))
+	d.maps = max(1, depthwiseBlock/(d.blockRows*g.OW))
 	for y := range g.KH {
 		for x := range g.KW {
 			at := x * g.DilationW
@@ -35,46 +40,48 @@ func (j *convJob) runDirect(i int) {
 		return
 	}
 	c, g, d := j.c, &j.c.g, j.c.direct
-	oy, m := i%j.nBlocks*d.blockRows, i/j.nBlocks
+	oy, m0 := i%j.nBlocks*d.blockRows, i/j.nBlocks*d.maps
 	rows := min(d.blockRows, g.OH-oy)
 	line := d.width * g.StrideW
 	high := (rows-1)*g.StrideH + (g.KH-1)*g.DilationH + 1
 	scratch := buffers.get()
 	defer buffers.put(scratch)
 	pad := scratch.sized(high * line)
-	plane := j.x[m*g.H*g.W : (m+1)*g.H*g.W]
-	for r := range high {
-		row := pad[r*line : (r+1)*line]
-		y := oy*g.StrideH - g.PadTop + r
-		if y < 0 || y >= g.H {
-			clear(row)
-			continue
-		}
-		dealRow(row, plane[y*g.W:(y+1)*g.W], g.StrideW, d.width, g.PadLeft)
-	}
 	area := g.KH * g.KW
-	w := c.filters[m%g.C*area : (m%g.C+1)*area]
-	depthwiseRows(j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], pad, w, d.off, rows, g.OW, g.StrideH*line)
+	for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
+		plane := j.x[m*g.H*g.W : (m+1)*g.H*g.W]
+		for r := range high {
+			row := pad[r*line : (r+1)*line]
+			y := oy*g.StrideH - g.PadTop + r
+			if y < 0 || y >= g.H {
+				clear(row)
+				continue
+			}
+			dealRow(row, plane[y*g.W:(y+1)*g.W], g.StrideW, d.width, g.PadLeft)
+		}
+		w := c.filters[m%g.C*area : (m%g.C+1)*area]
+		depthwiseRows(j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], pad, w, d.off, rows, g.OW, g.StrideH*line)
+	}
 }
 
 // dealRow copies a row of cells, left zeros before it, into phases of width
 // cells: cell x of the padded row goes to row[x%phases][x/phases].
 func dealRow(row, cells []float32, phases, width, left int) {
-	if phases == 1 {
-		left = min(left, width)
-		clear(row[:left])
-		n := copy(row[left:], cells)
-		clear(row[left+n:])
-		return
-	}
 	for p := range phases {
-		phase := row[p*width : (p+1)*width]
-		x := p - left
-		for i := range phase {
-			phase[i] = 0
-			if x >= 0 && x < len(cells) {
-				phase[i] = cells[x]
-			}
+		first := left + p
+		phase := row[first%phases*width:][:width]
+		begin := min(first/phases, width)
+		n := min(width-begin, max(0, ceilDiv(len(cells)-p, phases)))
+		clear(phase[:begin])
+		clear(phase[begin+n:])
+		part := phase[begin : begin+n]
+		if phases == 1 {
+			copy(part, cells)
+			continue
+		}
+		x := p
+		for i := range part {
+			part[i] = cells[x]
 			x += phases
 		}
 	}

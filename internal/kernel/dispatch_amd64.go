@@ -28,6 +28,14 @@ func setLevel(name string) bool {
 	return true
 }
 
+// asInt is a bool as the assembly takes it.
+func asInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
 	if !avx2 {
 		gemmTilesPortable(c, ldc, a, b, kc, panels, first)
@@ -39,11 +47,17 @@ func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool)
 	_ = c[(panels*tileM-1)*ldc+tileN-1]
 	_ = a[panels*kc*tileM-1]
 	_ = b[kc*tileN-1]
-	start := 0
-	if first {
-		start = 1
+	gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, panels, asInt(first))
+}
+
+func packSix(dst, x []float32, ldx, k int) {
+	done := 0
+	if avx2 && k >= 8 {
+		done = k &^ 7
+		_, _ = dst[k*tileM-1], x[(tileM-1)*ldx+k-1]
+		packSixAVX2(&dst[0], &x[0], ldx, done/8)
 	}
-	gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	packSixPortable(dst[done*tileM:], x[done:], ldx, k-done)
 }
 
 func gemvRows(dst, w, x []float32, rows, k int) {
@@ -63,11 +77,7 @@ func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merg
 		packPortable(dst, src, cols, taps, h, w, step, merge, true)
 		return
 	}
-	m := 0
-	if merge {
-		m = 1
-	}
-	packRunAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step, m)
+	packRunAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step, asInt(merge))
 }
 
 func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {

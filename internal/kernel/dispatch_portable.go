@@ -10,6 +10,8 @@ func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool)
 	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
 }
 
+func packSix(dst, x []float32, ldx, k int) { packSixPortable(dst, x, ldx, k) }
+
 func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }
 
 func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {

@@ -27,8 +27,11 @@ func exactFMA(a, b, c float32) float32 {
 // hard returns a float32 whose significand has few ones, at an exponent near
 // others, so that sums of products often fall on or beside a midpoint.
 func hard(r *rand.Rand, exponent int) float32 {
-	significand := uint32(1)<<23 | 1<<r.IntN(24) | uint32(r.IntN(4))
-	if r.IntN(3) == 0 {
+	significand := uint32(1)<<23 | 1<<r.IntN(24)
+	switch r.IntN(6) {
+	case 0:
+		significand |= uint32(r.IntN(4))
+	case 1:
 		significand = 1<<24 - 1 - uint32(r.IntN(3))
 	}
 	v := math.Ldexp(float64(significand), exponent-23)

@@ -64,17 +64,7 @@ func packRows6(dst, x []float32, ldx, m, k int) {
 			}
 			continue
 		}
-		r0 := x[i*ldx:][:k]
-		r1 := x[(i+1)*ldx:][:k]
-		r2 := x[(i+2)*ldx:][:k]
-		r3 := x[(i+3)*ldx:][:k]
-		r4 := x[(i+4)*ldx:][:k]
-		r5 := x[(i+5)*ldx:][:k]
-		for c := range r0 {
-			t := (*[tileM]float32)(d)
-			t[0], t[1], t[2], t[3], t[4], t[5] = r0[c], r1[c], r2[c], r3[c], r4[c], r5[c]
-			d = d[tileM:]
-		}
+		packSix(d, x[i*ldx:], ldx, k)
 	}
 }
 

@@ -363,6 +363,61 @@ done1:
 	VZEROUPPER
 	RET
 
+// func packSixAVX2(dst *float32, x *float32, ldx int, groups int)
+TEXT ·packSixAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ ldx+16(FP), AX
+	MOVQ groups+24(FP), CX
+	// DI dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left
+	// Y0..Y5 eight elements of each row, then: Y6, Y7 rows 0-1, Y8, Y9 rows 2-3 and Y10, Y11 rows 4-5 in pairs;
+	// the low half of a register holds columns 0-3, the high half columns 4-7; Y12..Y15 rows 0-3 of columns c and c+4
+	SHLQ $2, AX
+	LEAQ (AX)(AX*2), DX
+	ADDQ SI, DX
+group:
+	VMOVUPS (SI), Y0
+	VMOVUPS (SI)(AX*1), Y1
+	VMOVUPS (SI)(AX*2), Y2
+	VMOVUPS (DX), Y3
+	VMOVUPS (DX)(AX*1), Y4
+	VMOVUPS (DX)(AX*2), Y5
+	VUNPCKLPS Y1, Y0, Y6
+	VUNPCKHPS Y1, Y0, Y7
+	VUNPCKLPS Y3, Y2, Y8
+	VUNPCKHPS Y3, Y2, Y9
+	VUNPCKLPS Y5, Y4, Y10
+	VUNPCKHPS Y5, Y4, Y11
+	VSHUFPS $0x44, Y8, Y6, Y12
+	VSHUFPS $0xee, Y8, Y6, Y13
+	VSHUFPS $0x44, Y9, Y7, Y14
+	VSHUFPS $0xee, Y9, Y7, Y15
+	VMOVUPS X12, 0(DI)
+	VMOVLPS X10, 16(DI)
+	VMOVUPS X13, 24(DI)
+	VMOVHPS X10, 40(DI)
+	VMOVUPS X14, 48(DI)
+	VMOVLPS X11, 64(DI)
+	VMOVUPS X15, 72(DI)
+	VMOVHPS X11, 88(DI)
+	VEXTRACTF128 $1, Y12, 96(DI)
+	VEXTRACTF128 $1, Y10, X10
+	VMOVLPS X10, 112(DI)
+	VEXTRACTF128 $1, Y13, 120(DI)
+	VMOVHPS X10, 136(DI)
+	VEXTRACTF128 $1, Y14, 144(DI)
+	VEXTRACTF128 $1, Y11, X11
+	VMOVLPS X11, 160(DI)
+	VEXTRACTF128 $1, Y15, 168(DI)
+	VMOVHPS X11, 184(DI)
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $192, DI
+	DECQ CX
+	JNZ group
+	VZEROUPPER
+	RET
+
 // func packRunAVX2(dst *float32, src *float32, cols *columns, taps *tap, count int, h int, w int, step int, merge int)
 TEXT ·packRunAVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI

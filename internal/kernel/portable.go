@@ -30,6 +30,18 @@ func gemmTilesPortable(c []float32, ldc int, a, b []float32, kc, panels int, fir
 	}
 }
 
+// packSixPortable interleaves k columns of tileM rows of x, ldx apart, into one
+// A panel dst [k][tileM].
+func packSixPortable(dst, x []float32, ldx, k int) {
+	r0, r1, r2 := x[:k], x[ldx:][:k], x[2*ldx:][:k]
+	r3, r4, r5 := x[3*ldx:][:k], x[4*ldx:][:k], x[5*ldx:][:k]
+	for c := range r0 {
+		t := (*[tileM]float32)(dst)
+		t[0], t[1], t[2], t[3], t[4], t[5] = r0[c], r1[c], r2[c], r3[c], r4[c], r5[c]
+		dst = dst[tileM:]
+	}
+}
+
 // laneMask[16-n:][:16] is a mask whose first n lanes are set.
 var laneMask = [32]int32{
 	-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,

@@ -16,6 +16,7 @@ func main() {
 	a := &asm{}
 	gemm(a)
 	gemv(a)
+	packSix(a)
 	packRun(a)
 	packGather(a)
 	depthwise(a)
@@ -35,8 +36,7 @@ func write(path, text string) {
 // asm collects the text of the functions and their Go declarations.
 type asm struct{ text, decls strings.Builder }
 
-// arg is one argument: a Go name and type, and the register it is loaded into
-// ("" leaves it in the frame). All arguments but the float32 take 8 bytes.
+// arg is one argument: a Go name and type, and the register it is loaded into. All arguments but the float32 take 8 bytes.
 type arg struct{ name, typ, reg string }
 
 // fn begins a function and loads its arguments.
@@ -52,7 +52,6 @@ func (a *asm) fn(name, doc string, args ...arg) {
 	at := 0
 	for _, g := range args {
 		switch {
-		case g.reg == "":
 		case g.typ == "float32":
 			a.op("VBROADCASTSS %s+%d(FP), %s", g.name, at, g.reg)
 		default:
@@ -224,6 +223,49 @@ func gemv(a *asm) {
 		a.label(done)
 		a.op("ADDQ $%d, R12", n)
 	}
+	a.end()
+}
+
+// packSix interleaves rows eight columns at a time.
+func packSix(a *asm) {
+	a.fn("packSixAVX2", "packSixAVX2 is packSixPortable for 8·groups columns. groups is at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"x", "*float32", "SI"}, arg{"ldx", "int", "AX"}, arg{"groups", "int", "CX"})
+	a.note("DI dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left")
+	a.note("Y0..Y5 eight elements of each row, then: Y6, Y7 rows 0-1, Y8, Y9 rows 2-3 and Y10, Y11 rows 4-5 in pairs;")
+	a.note("the low half of a register holds columns 0-3, the high half columns 4-7; Y12..Y15 rows 0-3 of columns c and c+4")
+	a.op("SHLQ $2, AX")
+	a.op("LEAQ (AX)(AX*2), DX")
+	a.op("ADDQ SI, DX")
+	a.label("group")
+	for i, r := range []string{"(SI)", "(SI)(AX*1)", "(SI)(AX*2)", "(DX)", "(DX)(AX*1)", "(DX)(AX*2)"} {
+		a.op("VMOVUPS %s, Y%d", r, i)
+	}
+	for i := range 3 {
+		a.op("VUNPCKLPS Y%d, Y%d, Y%d", 2*i+1, 2*i, 6+2*i)
+		a.op("VUNPCKHPS Y%d, Y%d, Y%d", 2*i+1, 2*i, 7+2*i)
+	}
+	for c := range 4 {
+		a.op("VSHUFPS $%#x, Y%d, Y%d, Y%d", 0x44+0xaa*(c%2), 8+c/2, 6+c/2, 12+c)
+	}
+	for half := range 2 {
+		for c := range 4 {
+			at, move := 24*(4*half+c), []string{"VMOVLPS", "VMOVHPS"}[c%2]
+			if half == 0 {
+				a.op("VMOVUPS X%d, %d(DI)", 12+c, at)
+			} else {
+				a.op("VEXTRACTF128 $1, Y%d, %d(DI)", 12+c, at)
+				if c%2 == 0 {
+					a.op("VEXTRACTF128 $1, Y%d, X%d", 10+c/2, 10+c/2)
+				}
+			}
+			a.op("%s X%d, %d(DI)", move, 10+c/2, at+16)
+		}
+	}
+	a.op("ADDQ $32, SI")
+	a.op("ADDQ $32, DX")
+	a.op("ADDQ $192, DI")
+	a.op("DECQ CX")
+	a.op("JNZ group")
 	a.end()
 }
 
