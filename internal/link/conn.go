@@ -40,11 +40,12 @@ type Conn struct {
 	rbuf []byte        // receive buffer, its whole length usable
 	head [frame.HeaderSize]byte
 
-	slots chan struct{} // one element per frame accepted and not yet written
-	queue chan item     // same capacity, so that whoever has a slot never waits
-	batch []item        // the writer's own: frames being written
-	vec   [][]byte      // the writer's own: memory for bufs
-	bufs  net.Buffers   // the writer's own: consumed by the write
+	slots chan struct{}            // one element per frame accepted and not yet written
+	queue chan item                // same capacity, so that whoever has a slot never waits
+	batch []item                   // the writer's own: frames being written
+	heads [][frame.HeaderSize]byte // the writer's own: their headers
+	vec   [][]byte                 // the writer's own: memory for bufs
+	bufs  net.Buffers              // the writer's own: consumed by the write
 
 	done   chan struct{} // closed when the connection ends
 	exited chan struct{} // closed when the writer has returned
@@ -59,7 +60,7 @@ type Conn struct {
 
 // item is a queued frame, or a request to be told when all before it are written.
 type item struct {
-	head    [frame.HeaderSize]byte
+	head    frame.Header
 	payload *Payload // nil if empty; the queue owns a reference
 	flushed chan<- struct{}
 }
@@ -104,6 +105,7 @@ func newConn(raw *timed, r io.Reader, w io.Writer, cfg Config) *Conn {
 		slots:  make(chan struct{}, cfg.Queue),
 		queue:  make(chan item, cfg.Queue),
 		batch:  make([]item, 0, cfg.Queue),
+		heads:  make([][frame.HeaderSize]byte, cfg.Queue),
 		vec:    make([][]byte, 0, 2*cfg.Queue),
 		done:   make(chan struct{}),
 		exited: make(chan struct{}),

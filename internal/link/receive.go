@@ -18,6 +18,9 @@ import (
 // any other error is Err, and final.
 func (c *Conn) Receive() (frame.Header, []byte, error) {
 	for {
+		if err := c.Err(); err != nil {
+			return frame.Header{}, nil, err
+		}
 		h, err := c.receiveHeader()
 		if err != nil {
 			c.end(err)

@@ -83,12 +83,10 @@ func (c *Conn) slot(ctx context.Context) error {
 
 // push queues a frame; the caller has a slot, which push gives back on error.
 func (c *Conn) push(h frame.Header, p *Payload, flushed chan<- struct{}) error {
-	it := item{payload: p, flushed: flushed}
 	h.PayloadCRC = 0
 	if p != nil {
 		h.PayloadCRC = p.crc()
 	}
-	h.Put(&it.head)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -98,7 +96,7 @@ func (c *Conn) push(h frame.Header, p *Payload, flushed chan<- struct{}) error {
 	if p != nil {
 		p.Retain()
 	}
-	c.queue <- it
+	c.queue <- item{h, p, flushed}
 	return nil
 }
 
@@ -106,8 +104,6 @@ func (c *Conn) push(h frame.Header, p *Payload, flushed chan<- struct{}) error {
 func (c *Conn) write() {
 	defer close(c.exited)
 	defer c.drain()
-	ping := item{}
-	(&frame.Header{Type: frame.Ping}).Put(&ping.head)
 	last := time.Now() // when something was written
 	idle := time.NewTimer(c.cfg.Heartbeat)
 	defer idle.Stop()
@@ -126,7 +122,7 @@ func (c *Conn) write() {
 				continue
 			}
 			idle.Reset(c.cfg.Heartbeat)
-			c.batch = append(c.batch[:0], ping)
+			c.batch = append(c.batch[:0], item{head: frame.Header{Type: frame.Ping}})
 			err = c.writeBatch()
 		}
 		if err != nil {
@@ -175,7 +171,8 @@ func (c *Conn) writeBatch() error {
 		}
 		frames++
 		size += it.size()
-		c.vec = append(c.vec, it.head[:])
+		it.head.Put(&c.heads[i])
+		c.vec = append(c.vec, c.heads[i][:])
 		if it.payload != nil && it.payload.size > 0 {
 			c.vec = append(c.vec, it.payload.Bytes())
 		}
