@@ -39,6 +39,7 @@ var levels = map[string]int{
 	"internal/coordinator": 6,
 	"internal/flock":       7,
 	".":                    8,
+	"internal/experiment":  8,
 	"cmd/starling":         9,
 }
 
