@@ -86,16 +86,16 @@ func WindowOf(n *Node, spatial, kernel []int) (Window, error) {
 				return Window{}, fmt.Errorf("pads %v reach beyond kernel_shape %v", pads, w.Kernel)
 			}
 			room := in + begin + end - extent
+			// For VALID, ONNX defines the same size in both modes.
+			if ceil && auto == "NOTSET" {
+				room += s - 1
+			}
 			if room < 0 {
 				return Window{}, fmt.Errorf("a window of %d does not fit axis %d of %v with pads %v", extent, i, spatial, pads)
 			}
 			out = room/s + 1
-			// For VALID, ONNX defines the same size in both modes.
-			if ceil && auto == "NOTSET" {
-				out = (room+s-1)/s + 1
-				if (out-1)*s >= in+begin { // the last window would start in the padding
-					out--
-				}
+			if ceil && (out-1)*s >= in+begin { // the last window would start in the padding
+				out--
 			}
 		default:
 			return Window{}, fmt.Errorf("auto_pad %q, want NOTSET, VALID, SAME_UPPER or SAME_LOWER", auto)
