@@ -38,6 +38,7 @@ var levels = map[string]int{
 	"internal/worker":      5,
 	"internal/coordinator": 6,
 	"internal/flock":       7,
+	"internal/experiment":  8,
 	".":                    8,
 	"internal/experiment":  8,
 	"cmd/starling":         9,

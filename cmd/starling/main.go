@@ -1,0 +1,122 @@
+// Command starling runs a neural network over several small devices, with
+// parity devices that make good for any one that is lost. This package has the
+// flags and what is said to people; the work is done in internal packages.
+//
+// Rules for what it says: answers on stdout, everything else on stderr, errors
+// as one line that begins "starling:" and names the thing, the cause and, if
+// known, what to do next. Exit status 0: all went well; 1: something failed;
+// 2: the command was used wrongly.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use:   "starling",
+		Short: "Run one neural network over several small devices, and lose none of its requests with them",
+		Long: `Starling splits an ONNX model over several small devices and adds parity devices:
+what a dead, hung or slow device owed is recovered by a subtraction, in the same
+request.
+
+  starling demo                        see it on this machine, with failing workers
+  starling inspect model.onnx          what is in a model
+  starling run model.onnx photo.jpg    run it over 4+1 worker processes here`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(cmd, "%v", err)
+	})
+	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand())
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var wrong *usageError
+	switch {
+	case errors.As(err, &wrong):
+	case strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
+		wrong = &usageError{err: err, help: "starling --help"}
+		err = wrong
+	}
+	fmt.Fprintf(os.Stderr, "starling: %s\n", oneLine(err))
+	if wrong != nil {
+		return 2
+	}
+	return 1
+}
+
+// usageError is a command used wrongly.
+type usageError struct {
+	err  error
+	help string
+}
+
+func (e *usageError) Error() string { return fmt.Sprintf("%v; see %s", e.err, e.help) }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), help: cmd.CommandPath() + " --help"}
+}
+
+// atLeast demands n arguments, called what.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usage(cmd, "%s is missing", what)
+		}
+		return nil
+	}
+}
+
+// exactly demands n arguments, called what.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage(cmd, "unexpected argument %q", args[n])
+		}
+		return atLeast(n, what)(cmd, args)
+	}
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// stateDir is where workers keep shards unless told otherwise: $XDG_STATE_HOME
+// or ~/.local/state (XDG Base Directory Specification 0.8), then starling.
+func stateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "starling")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "starling")
+	}
+	return filepath.Join(os.TempDir(), "starling")
+}
+
+// terminal reports whether f is shown to a person.
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

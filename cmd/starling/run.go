@@ -1,0 +1,380 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"starling/internal/coordinator"
+	"starling/internal/flock"
+	"starling/internal/graph"
+	"starling/internal/input"
+	"starling/internal/onnx"
+	"starling/internal/tensor"
+)
+
+// runOptions are the flags of starling run.
+type runOptions struct {
+	config      flock.Config
+	redundancy  string
+	requests    int
+	concurrency int
+	seed        uint64
+	faults      []string
+	mean, std   []float32
+	resize      string
+	labels      string
+	outputs     []string
+	json        bool
+}
+
+func runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run MODEL [INPUT…]",
+		Short: "Run a model over worker processes on this machine, once",
+		Long: `Starts k+r worker processes and a coordinator here, runs the inputs, prints the
+answers and what happened, and ends it all.
+
+INPUT is a file: .npy, .png, .jpg, .wav, or IDX (.gz, -ubyte), with a range if
+wanted (digits.gz:0-99). A file may hold many inputs; they are run in turn. A
+model of several inputs takes NAME=FILE for each. Without INPUT one seeded
+uniform random tensor in [-1, 1) is used.`,
+		Example: `  starling run squeezenet.onnx photo.jpg --labels imagenet.txt
+  starling run lenet.onnx t10k-images-idx3-ubyte.gz --mean 0 --std 255 --concurrency 4
+  starling run alexnet.onnx --requests 100 --fault kill:w2@50`,
+		Args: atLeast(1, "MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0], args[1:]) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.IntVar(&o.config.Workers, "workers", 4, "data slices K of each layer, a worker each; 0 runs the model without workers")
+	f.IntVar(&o.config.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
+	f.StringVar(&o.redundancy, "redundancy", "parity", "parity, or none: a lost worker's requests are lost")
+	f.StringVar(&o.config.Split, "split", "auto", "layers to split: auto, output (dense) or channel (convolutions)")
+	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
+	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
+	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
+	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, slow:w1=200ms, slow:w1=5x; repeatable")
+	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
+	f.Uint64Var(&o.seed, "seed", 1, "of the random input")
+	f.Float32SliceVar(&o.mean, "mean", nil, "of pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")
+	f.Float32SliceVar(&o.std, "std", nil, "likewise (default: ImageNet's; 255 if grey)")
+	f.StringVar(&o.resize, "resize", "crop", "of pictures: crop or stretch")
+	f.StringVar(&o.labels, "labels", "", "file with a label per line, for the answers")
+	f.StringArrayVar(&o.outputs, "output", nil, "write the first output of all inputs to FILE.npy; NAME=FILE.npy another one; repeatable")
+	f.StringVar(&o.config.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	return cmd
+}
+
+// check finds what is wrong with the flags alone.
+func (o *runOptions) check(cmd *cobra.Command) error {
+	c := &o.config
+	switch o.redundancy {
+	case "parity":
+	case "none":
+		if cmd.Flags().Changed("parity") && c.Parity > 0 {
+			return usage(cmd, "--redundancy none and --parity %d contradict each other", c.Parity)
+		}
+		c.Parity = 0
+	default:
+		return usage(cmd, "--redundancy %q: there are parity and none", o.redundancy)
+	}
+	switch {
+	case c.Workers < 0:
+		return usage(cmd, "--workers %d is negative", c.Workers)
+	case c.Parity < 0 || c.Parity > 1:
+		return usage(cmd, "--parity %d: there are 0 and 1", c.Parity)
+	case o.requests < 0:
+		return usage(cmd, "--requests %d is negative", o.requests)
+	case o.concurrency < 1:
+		return usage(cmd, "--concurrency %d is less than 1", o.concurrency)
+	case c.Threads < 1:
+		return usage(cmd, "--threads %d is less than 1", c.Threads)
+	case !(c.Speed > 0 && c.Speed <= 1):
+		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
+	}
+	for _, spec := range o.faults {
+		fault, err := flock.ParseFault(spec)
+		if err != nil {
+			return usage(cmd, "%v", err)
+		}
+		c.Faults = append(c.Faults, fault)
+	}
+	if c.Workers == 0 && len(c.Faults) > 0 {
+		return usage(cmd, "--workers 0 has no worker for --fault")
+	}
+	c.Concurrency = o.concurrency
+	return nil
+}
+
+func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err error) {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	name, path, named := strings.Cut(model, "=")
+	if !named {
+		name, path = strings.TrimSuffix(filepath.Base(model), ".onnx"), model
+	}
+	g, err := onnx.Decode(path)
+	if err != nil {
+		return err
+	}
+	var labels []string
+	if o.labels != "" {
+		if labels, err = input.ReadLabels(o.labels); err != nil {
+			return err
+		}
+	}
+	requests, err := input.OpenRequests(args, g.Inputs, input.Options{Mean: o.mean, Std: o.std, Resize: input.Resize(o.resize)}, o.seed)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, requests.Close()) }()
+	if o.requests == 0 {
+		o.requests = requests.Count()
+	}
+	answers, err := newAnswers(g, min(requests.Count(), o.requests), o.outputs, labels)
+	if err != nil {
+		return err
+	}
+	defer answers.abort()
+	if o.config.Workers > 0 {
+		if err := os.MkdirAll(o.config.StateDir, 0o700); err != nil {
+			return fmt.Errorf("make the state folder: %w", err)
+		}
+	}
+
+	ctx := cmd.Context()
+	f, err := flock.Start(ctx, g, o.config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var done atomic.Int64
+	stop := showProgress(&done, o.requests)
+	report, err := f.Drive(ctx, flock.Load{
+		Requests: o.requests, Concurrency: o.concurrency, Input: requests.Tensors,
+		Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
+			done.Add(1)
+			answers.take(i, a.Outputs)
+		},
+	})
+	stop()
+	if err != nil {
+		return err
+	}
+	report.Model = name
+	if report.Lost == 0 {
+		if err := answers.commit(); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		err = printJSON(os.Stdout, report, answers.first())
+	} else {
+		err = printReport(os.Stdout, f, report, answers, requests)
+	}
+	if err != nil {
+		return err
+	}
+	for _, fault := range f.Unstruck() {
+		fmt.Fprintf(os.Stderr, "starling: fault %v did not strike: there were only %d requests\n", fault, o.requests)
+	}
+	if report.Lost > 0 {
+		return fmt.Errorf("%d of %d requests lost, the first one: %w", report.Lost, report.Requests, report.FirstLoss)
+	}
+	return nil
+}
+
+// answers collects what people and files get of the outputs.
+type answers struct {
+	files  []answerFile
+	labels []string
+	inputs int             // different ones
+	top    [][]input.Class // of the first inputs' first output; nil where it is no list of scores
+	err    error           // the first of writing
+}
+
+type answerFile struct {
+	output int
+	npy    *input.NPYWriter
+}
+
+const (
+	shownAnswers = 10
+	shownClasses = 5
+)
+
+func newAnswers(g *graph.Graph, inputs int, files, labels []string) (a *answers, err error) {
+	a = &answers{labels: labels, inputs: inputs, top: make([][]input.Class, min(inputs, shownAnswers))}
+	defer func() {
+		if err != nil {
+			a.abort()
+		}
+	}()
+	for _, file := range files {
+		output, path := 0, file
+		if name, rest, ok := strings.Cut(file, "="); ok {
+			output, path = -1, rest
+			for i, o := range g.Outputs {
+				if o == name {
+					output = i
+				}
+			}
+			if output < 0 {
+				return a, fmt.Errorf("--output %s: the model has no output %q, it has %s", file, name, strings.Join(g.Outputs, ", "))
+			}
+		}
+		w, err := input.CreateNPY(path, inputs, g.Infos[g.Outputs[output]])
+		if err != nil {
+			return a, err
+		}
+		a.files = append(a.files, answerFile{output, w})
+	}
+	return a, nil
+}
+
+// take sees the outputs of request i; only the first round through the inputs
+// is kept.
+func (a *answers) take(i int, outputs []*tensor.Tensor) {
+	if i >= a.inputs {
+		return
+	}
+	for _, f := range a.files {
+		if err := f.npy.Write(i, outputs[f.output]); err != nil && a.err == nil {
+			a.err = err
+		}
+	}
+	if out := outputs[0]; i < len(a.top) && out.Type == tensor.Float32 {
+		a.top[i] = input.Top(out.F32(), a.labels, shownClasses)
+	}
+}
+
+// first is the answer to the first request.
+func (a *answers) first() []input.Class { return a.top[0] }
+
+func (a *answers) commit() error {
+	if a.err != nil {
+		return a.err
+	}
+	for len(a.files) > 0 {
+		if err := a.files[0].npy.Commit(); err != nil {
+			return err
+		}
+		a.files = a.files[1:]
+	}
+	return nil
+}
+
+// abort removes files that are not committed.
+func (a *answers) abort() {
+	for _, f := range a.files {
+		f.npy.Abort()
+	}
+	a.files = nil
+}
+
+func printJSON(w io.Writer, report *flock.Report, top []input.Class) error {
+	if top == nil {
+		top = []input.Class{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(struct {
+		*flock.Report
+		Top []input.Class `json:"top"`
+	}{report, top})
+}
+
+func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, requests *input.Requests) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, top := range a.top {
+		if i < r.Requests && top != nil {
+			fmt.Fprintf(t, "%s\t%s\n", requests.Name(i), classes(top))
+		}
+	}
+	if hidden := a.inputs - len(a.top); hidden > 0 {
+		fmt.Fprintf(t, "… and %d more\n", hidden)
+	}
+	fmt.Fprintln(t)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(t, "%s\t%s\n", r.Model, planned(f))
+	fmt.Fprintf(t, "requests\t%d, answered %d, lost %d\n", r.Requests, r.Answered, r.Lost)
+	if f.Plan.N() > 0 {
+		fmt.Fprintf(t, "slices\t%d decoded, %d recomputed here, %d late, %d damaged\n", r.Decoded, r.Recomputed, r.Late, r.Wrong)
+	}
+	l := r.Latency
+	fmt.Fprintf(t, "latency ms\tp50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n", l.P50, l.P90, l.P99, l.P999, l.Max)
+	if len(r.Workers) > 0 {
+		fmt.Fprintln(t)
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(t, "worker\tstate\tslices\tMB moved\tanswered\tlate\tdecoded for")
+		for _, s := range r.Workers {
+			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%d\t%d\t%d\n", s.ID, s.State, s.Slices, float64(s.Bytes)/1e6, s.Answered, s.Late, s.DecodedFor)
+		}
+	}
+	return t.Flush()
+}
+
+func planned(f *flock.Flock) string {
+	if f.Plan.N() == 0 {
+		return "run here, without workers"
+	}
+	return fmt.Sprintf("%d layers split over %d+%d workers", len(f.Plan.Layers), f.Plan.Data, f.Plan.Parity)
+}
+
+// classes is a line as "7 seven 0.98, 1 one 0.01, …".
+func classes(top []input.Class) string {
+	var parts []string
+	for _, c := range top {
+		label := fmt.Sprint(c.Class)
+		if c.Label != "" && c.Label != label {
+			label += " " + c.Label
+		}
+		parts = append(parts, fmt.Sprintf("%s: %.4g", label, c.Score))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// showProgress shows a person how far the requests are, from a second on. The
+// returned function ends it.
+func showProgress(done *atomic.Int64, total int) (stop func()) {
+	if !terminal(os.Stderr) {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		shown := false
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(os.Stderr, "\r%d of %d requests", done.Load(), total)
+				shown = true
+			case <-quit:
+				if shown {
+					fmt.Fprint(os.Stderr, "\r\x1b[K")
+				}
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"starling/internal/worker"
+)
+
+func workerCommand() *cobra.Command {
+	var cfg worker.Config
+	var endWithStdin bool
+	cmd := &cobra.Command{
+		Use:   "worker --join HOST:PORT",
+		Short: "Make this machine a device of a flock",
+		Long: `Joins a coordinator, takes in the part of the model it is given, and computes it
+on request until it is ended. A lost coordinator is dialled again; a part once
+taken in is kept and not sent again. The coordinator's token is read from
+STARLING_TOKEN.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, _, err := net.SplitHostPort(cfg.Join); err != nil {
+				return usage(cmd, "--join %q is not HOST:PORT", cfg.Join)
+			}
+			if !(cfg.Speed > 0) {
+				return usage(cmd, "--emulate-speed %v is not a positive number", cfg.Speed)
+			}
+			if cfg.Threads < 0 {
+				return usage(cmd, "--threads %d is negative", cfg.Threads)
+			}
+			cfg.Token = os.Getenv("STARLING_TOKEN")
+			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			if cfg.ID == "" {
+				id, err := identity(cfg.StateDir)
+				if err != nil {
+					return err
+				}
+				cfg.ID = id
+			}
+			ctx := cmd.Context()
+			if endWithStdin {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithCancel(ctx)
+				go func() {
+					_, _ = io.Copy(io.Discard, os.Stdin)
+					cancel()
+				}()
+			}
+			return worker.Run(ctx, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Join, "join", "", "address of the coordinator's link, HOST:PORT")
+	f.StringVar(&cfg.Name, "name", "", "wished place in the flock, as w2")
+	f.StringVar(&cfg.ID, "id", "", "identity, kept over restarts (default: one kept in the state folder)")
+	f.StringVar(&cfg.StateDir, "state", stateDir(), "folder in which parts of models are kept")
+	f.IntVar(&cfg.Threads, "threads", 0, "threads that compute (default: one a core)")
+	f.Float64Var(&cfg.Speed, "emulate-speed", 1, "for labs: computing takes 1/F as long, by sleeping")
+	f.BoolVar(&endWithStdin, "end-with-stdin", false, "end when standard input is closed")
+	f.Lookup("end-with-stdin").Hidden = true
+	return cmd
+}
+
+// identity reads this machine's identity from the state folder, making one if
+// there is none.
+func identity(dir string) (string, error) {
+	path := filepath.Join(dir, "id")
+	b, err := os.ReadFile(path)
+	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+		return id, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read this worker's identity: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keep this worker's identity: %w", err)
+	}
+	id := rand.Text()
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep this worker's identity: %w", err)
+	}
+	return id, nil
+}

@@ -1,0 +1,120 @@
+package flock
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"starling/internal/coordinator"
+	"starling/internal/tensor"
+)
+
+// Load is a number of requests to send to a flock.
+type Load struct {
+	Requests    int
+	Concurrency int // in flight at once; 0 is 1
+	// Input returns the inputs of request i, from 0. It is called from several
+	// goroutines; an error ends the run.
+	Input func(i int) ([]*tensor.Tensor, error)
+	// Answered, if set, sees each right answer; one call at a time, in the
+	// order of finishing. The outputs must not be kept.
+	Answered func(i int, answer *coordinator.Answer, took time.Duration)
+}
+
+// Report is what happened. Its JSON is documented in docs/cli.md.
+type Report struct {
+	Model       string                     `json:"model"`
+	Requests    int                        `json:"requests"`
+	Answered    int                        `json:"answered"`
+	Lost        int                        `json:"lost"`           // requests without an answer
+	Decoded     int                        `json:"decoded"`        // slices recovered by parity
+	Late        int                        `json:"late"`           // results that were not waited for
+	Recomputed  int                        `json:"recomputed"`     // slices that the coordinator computed itself
+	Wrong       uint64                     `json:"wrong_detected"` // results that arrived damaged
+	Latency     Latency                    `json:"latency_ms"`
+	DecodeMs    float64                    `json:"decode_ms"` // mean of all answered requests
+	FirstSHA256 string                     `json:"first_output_sha256"`
+	Workers     []coordinator.WorkerStatus `json:"workers"`
+
+	// FirstLoss is why the first lost request was lost, LongestLoss how long
+	// one was kept waiting at most.
+	FirstLoss   error         `json:"-"`
+	LongestLoss time.Duration `json:"-"`
+	// Took is the latency of each request in order; 0 for a lost one.
+	Took []time.Duration `json:"-"`
+}
+
+// Drive sends a load and reports. Requests that get no answer are counted, not
+// an error; the error is Input's or ctx's.
+func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &Report{Requests: load.Requests, Took: make([]time.Duration, load.Requests)}
+	var (
+		mu       sync.Mutex // guards r and the calls of Answered
+		decoding time.Duration
+		next     atomic.Int64
+		clients  sync.WaitGroup
+	)
+	client := func() {
+		var answer coordinator.Answer
+		for ctx.Err() == nil {
+			i := int(next.Add(1)) - 1
+			if i >= load.Requests {
+				return
+			}
+			inputs, err := load.Input(i)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			begin := time.Now()
+			err = f.Infer(ctx, inputs, &answer)
+			took := time.Since(begin)
+			if ctx.Err() != nil {
+				return
+			}
+			mu.Lock()
+			if err != nil {
+				r.Lost++
+				r.LongestLoss = max(r.LongestLoss, took)
+				if r.FirstLoss == nil {
+					r.FirstLoss = err
+				}
+				mu.Unlock()
+				continue
+			}
+			r.Took[i] = took
+			r.Answered++
+			r.Decoded += len(answer.Decoded)
+			r.Recomputed += len(answer.Recomputed)
+			r.Late += answer.Late
+			decoding += answer.Decoding
+			if i == 0 {
+				sum := sha256.Sum256(answer.Outputs[0].Data)
+				r.FirstSHA256 = hex.EncodeToString(sum[:])
+			}
+			if load.Answered != nil {
+				load.Answered(i, &answer, took)
+			}
+			mu.Unlock()
+		}
+	}
+	for range max(load.Concurrency, 1) {
+		clients.Go(client)
+	}
+	clients.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if r.Answered > 0 {
+		r.DecodeMs = milliseconds(decoding) / float64(r.Answered)
+	}
+	r.Latency = LatencyOf(r.Took)
+	r.Workers = f.Status()
+	r.Wrong = f.Damaged()
+	return r, nil
+}

@@ -1,0 +1,165 @@
+package flock
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"starling/internal/coordinator"
+)
+
+// Fault is something bad that happens to a worker in the middle of a request:
+// when the input of the model's middle split layer has just been sent.
+type Fault struct {
+	Kind    string        // kill, stop, slow or restart
+	Worker  int           // from 0
+	Request uint64        // from 1
+	Delay   time.Duration // slow: added to each answer
+	Factor  float64       // slow: computing takes so many times as long
+}
+
+const faultForm = "KIND:WORKER[@REQUEST][=VALUE], as kill:w2@10 or slow:w1=200ms"
+
+// ParseFault reads a fault as written on the command line: kill, stop
+// (SIGSTOP), restart, or slow with a value as 200ms (added to each answer) or
+// 5x (computing takes five times as long). Without @REQUEST it strikes in the
+// first request.
+func ParseFault(spec string) (Fault, error) {
+	wrong := func(why string) (Fault, error) {
+		return Fault{}, fmt.Errorf("fault %q: %s: write %s", spec, why, faultForm)
+	}
+	kind, rest, ok := strings.Cut(spec, ":")
+	if !ok {
+		return wrong("no worker")
+	}
+	rest, value, hasValue := strings.Cut(rest, "=")
+	who, at, hasRequest := strings.Cut(rest, "@")
+	f := Fault{Kind: kind, Request: 1, Factor: 1}
+	n, err := strconv.ParseUint(strings.TrimPrefix(who, "w"), 10, 16)
+	if err != nil || n == 0 || !strings.HasPrefix(who, "w") {
+		return wrong(fmt.Sprintf("%q is no worker, the first is w1", who))
+	}
+	f.Worker = int(n) - 1
+	if hasRequest {
+		if f.Request, err = strconv.ParseUint(at, 10, 63); err != nil || f.Request == 0 {
+			return wrong(fmt.Sprintf("%q is no request, the first is 1", at))
+		}
+	}
+	switch kind {
+	case "kill", "stop", "restart":
+		if hasValue {
+			return wrong(kind + " takes no value")
+		}
+		return f, nil
+	case "slow":
+		if times, ok := strings.CutSuffix(value, "x"); ok {
+			f.Factor, err = strconv.ParseFloat(times, 64)
+			if err != nil || !(f.Factor >= 1 && f.Factor <= 1e6) {
+				return wrong(fmt.Sprintf("%q is not a factor from 1x to 1000000x", value))
+			}
+			return f, nil
+		}
+		f.Delay, err = time.ParseDuration(value)
+		if err != nil || f.Delay <= 0 || f.Delay > time.Hour {
+			return wrong(fmt.Sprintf("%q is neither a delay as 200ms nor a factor as 5x", value))
+		}
+		return f, nil
+	default:
+		return wrong(fmt.Sprintf("unknown kind %q, there are kill, stop, slow and restart", kind))
+	}
+}
+
+func (f Fault) String() string {
+	s := fmt.Sprintf("%s:w%d@%d", f.Kind, f.Worker+1, f.Request)
+	switch {
+	case f.Delay > 0:
+		s += "=" + f.Delay.String()
+	case f.Factor > 1:
+		s += "=" + strconv.FormatFloat(f.Factor, 'g', -1, 64) + "x"
+	}
+	return s
+}
+
+// injector makes faults strike.
+type injector struct {
+	layer  int // in which a fault strikes
+	mu     sync.Mutex
+	faults []Fault // still to strike; guarded by mu
+	w      *workers
+	c      *coordinator.Coordinator
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	busy   sync.WaitGroup // faults that take a while
+}
+
+func newInjector(faults []Fault, layer int) *injector {
+	in := &injector{layer: layer, faults: append([]Fault(nil), faults...)}
+	in.ctx, in.cancel = context.WithCancel(context.Background())
+	return in
+}
+
+// arm gives the injector what it strikes; until then nothing happens.
+func (in *injector) arm(w *workers, c *coordinator.Coordinator) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.w, in.c = w, c
+}
+
+// scattered is coordinator.Config.OnScatter. Ending and stopping a process is
+// done at once, what takes longer beside the request.
+func (in *injector) scattered(request uint64, layer int) {
+	if layer != in.layer {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.w == nil {
+		return
+	}
+	rest := in.faults[:0]
+	for _, f := range in.faults {
+		if f.Request != request {
+			rest = append(rest, f)
+			continue
+		}
+		in.strike(f)
+	}
+	in.faults = rest
+}
+
+func (in *injector) strike(f Fault) {
+	switch f.Kind {
+	case "kill":
+		in.w.kill(f.Worker)
+	case "stop":
+		in.w.freeze(f.Worker)
+	case "restart":
+		in.w.kill(f.Worker)
+		in.busy.Go(func() { in.w.start(f.Worker) })
+	case "slow":
+		in.busy.Go(func() {
+			// A worker that is gone cannot be made slower.
+			_ = in.c.Emulate(in.ctx, f.Worker, 1/f.Factor, f.Delay)
+		})
+	}
+}
+
+// Unstruck are the faults whose request did not come.
+func (f *Flock) Unstruck() []Fault {
+	f.faults.mu.Lock()
+	defer f.faults.mu.Unlock()
+	return append([]Fault(nil), f.faults.faults...)
+}
+
+// stop waits for faults that are under way; none strikes afterwards.
+func (in *injector) stop() {
+	in.mu.Lock()
+	in.w = nil
+	in.mu.Unlock()
+	in.cancel()
+	in.busy.Wait()
+}

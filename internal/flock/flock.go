@@ -1,0 +1,156 @@
+// Package flock runs a whole flock on this machine: a coordinator in this
+// process and its workers as processes, joined over loopback. It can make
+// those processes fail on purpose. Whatever it starts or writes is gone after
+// Close, also if this process is killed (the workers end when the pipe to it
+// closes; on Linux the kernel kills even stopped ones).
+package flock
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"starling/internal/coordinator"
+	"starling/internal/graph"
+	"starling/internal/link"
+	"starling/internal/plan"
+	"starling/internal/rewrite"
+	"starling/internal/shard"
+)
+
+// Config describes a flock; zero fields mean their defaults.
+type Config struct {
+	Workers     int     // k: data slices of each layer; 0 runs everything in this process
+	Parity      int     // r: parity slices of each layer
+	Split       string  // see plan.Options
+	Threads     int     // for computing, of each worker and of the coordinator; 0 is 1
+	Concurrency int     // requests in flight at once; see coordinator.Config
+	Speed       float64 // of the workers, for labs; see worker.Config
+	Faults      []Fault // strike in the requests they name
+
+	// Command starts a worker; flags are appended. Default: this program's
+	// file and "worker".
+	Command []string
+	// StateDir is where a folder for this run is made. Default: the system's
+	// folder for temporary files.
+	StateDir string
+	// ReadyTime is how long the workers may take to load their shards. Default
+	// one minute.
+	ReadyTime time.Duration
+	Log       *slog.Logger // nil logs nothing
+}
+
+// Flock is a running flock.
+type Flock struct {
+	*coordinator.Coordinator
+	Plan *plan.Plan
+
+	dir     string
+	workers *workers
+	faults  *injector
+	served  chan error
+}
+
+// Start simplifies g, a prepared graph, in place, plans and cuts it, starts the
+// workers and waits until they are ready. The caller must Close the flock.
+func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Threads == 0 {
+		cfg.Threads = 1
+	}
+	if cfg.ReadyTime == 0 {
+		cfg.ReadyTime = time.Minute
+	}
+	if err := rewrite.Simplify(g); err != nil {
+		return nil, err
+	}
+	p, err := plan.New(g, plan.Options{Data: cfg.Workers, Parity: cfg.Parity, Split: cfg.Split})
+	if err != nil {
+		return nil, err
+	}
+	for _, fault := range cfg.Faults {
+		if fault.Worker >= p.N() {
+			return nil, fmt.Errorf("fault %v: there are only %d workers, w1 to w%d", fault, p.N(), p.N())
+		}
+	}
+	f = &Flock{Plan: p, faults: newInjector(cfg.Faults, len(p.Layers)/2)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	var infos []shard.Info
+	if p.N() > 0 {
+		if f.dir, err = os.MkdirTemp(cfg.StateDir, "starling-run-"); err != nil {
+			return f, fmt.Errorf("make a folder for this run: %w", err)
+		}
+		store, err := shard.OpenStore(filepath.Join(f.dir, "shards"))
+		if err != nil {
+			return f, err
+		}
+		if infos, err = shard.Build(store, g, p); err != nil {
+			return f, err
+		}
+	}
+	token := rand.Text()
+	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
+		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency,
+		OnScatter: f.faults.scattered, Log: cfg.Log,
+	})
+	if err != nil || p.N() == 0 {
+		return f, err
+	}
+	listener, err := link.Listen("127.0.0.1:0", link.Config{})
+	if err != nil {
+		return f, err
+	}
+	f.served = make(chan error, 1)
+	go func() { f.served <- f.Serve(listener) }()
+	f.workers, err = startWorkers(p.N(), cfg, listener.Addr().String(), filepath.Join(f.dir, "shards"), token)
+	if err != nil {
+		return f, err
+	}
+	f.faults.arm(f.workers, f.Coordinator)
+	return f, f.waitReady(ctx, cfg.ReadyTime)
+}
+
+// waitReady waits for the workers, but not for one whose process has ended.
+func (f *Flock) waitReady(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %v", limit))
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- f.workers.firstEnd(ctx); cancel() }()
+	err := f.WaitReady(ctx)
+	cancel()
+	if ended := <-failed; ended != nil {
+		return ended
+	}
+	return err
+}
+
+// Close ends the workers, removes what they kept, and returns when all is gone.
+// It may be called on what a failed Start returned.
+func (f *Flock) Close() error {
+	f.faults.stop()
+	if f.Coordinator != nil {
+		f.Coordinator.Close()
+	}
+	var errs []error
+	if f.served != nil {
+		errs = append(errs, <-f.served)
+	}
+	if f.workers != nil {
+		f.workers.end()
+	}
+	if f.dir != "" {
+		errs = append(errs, os.RemoveAll(f.dir))
+	}
+	return errors.Join(errs...)
+}

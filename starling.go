@@ -1,0 +1,84 @@
+// Package starling runs an ONNX model split over several workers, with parity
+// workers that make good for any one that is lost. It is the Go API of what
+// the starling command does; see the README.
+//
+//	m, err := starling.Open("model.onnx", starling.Options{Workers: 4, Parity: 1})
+//	if err != nil { … }
+//	defer m.Close()
+//	outputs, err := m.Infer(ctx, starling.NewTensor(pixels, 1, 1, 28, 28))
+//
+// Only the names in this package are public; internal packages may change.
+package starling
+
+import (
+	"context"
+	"log/slog"
+
+	"starling/internal/coordinator"
+	"starling/internal/flock"
+	"starling/internal/graph"
+	"starling/internal/onnx"
+	"starling/internal/tensor"
+)
+
+// Tensor is a dense row-major tensor; Value describes one of a model's inputs.
+type (
+	Tensor = tensor.Tensor
+	Value  = graph.Value
+)
+
+// NewTensor returns a float32 tensor that views data. It panics if the shape
+// does not have len(data) elements.
+func NewTensor(data []float32, shape ...int) *Tensor { return tensor.FromSlice(data, shape...) }
+
+// Options say how to run a model. The zero value runs it in this process.
+type Options struct {
+	Workers     int    // data slices of each layer, k; 0 runs without workers
+	Parity      int    // parity slices of each layer, r: 0 or 1
+	Split       string // auto (default), output or channel
+	Threads     int    // for computing, of each worker and of this process; default 1
+	Concurrency int    // requests in flight at once; more wait. Default 8
+	// WorkerCommand starts a worker process on this machine: the path of the
+	// starling program and "worker". It is needed if Workers is not 0.
+	WorkerCommand []string
+	Log           *slog.Logger // nil logs nothing
+}
+
+// Model is an open model with its workers. Its methods may be called from any
+// goroutine.
+type Model struct {
+	flock  *flock.Flock
+	inputs []Value
+}
+
+// Open reads an ONNX file and starts its workers. The caller must Close it.
+func Open(path string, opt Options) (*Model, error) {
+	g, err := onnx.Decode(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := flock.Start(context.Background(), g, flock.Config{
+		Workers: opt.Workers, Parity: opt.Parity, Split: opt.Split, Threads: opt.Threads,
+		Concurrency: opt.Concurrency, Command: opt.WorkerCommand, Log: opt.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Model{flock: f, inputs: g.Inputs}, nil
+}
+
+// Inputs are what a request must bring, in order.
+func (m *Model) Inputs() []Value { return m.inputs }
+
+// Infer runs one request and returns its outputs, which the caller owns. The
+// inputs are not kept.
+func (m *Model) Infer(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error) {
+	var answer coordinator.Answer
+	if err := m.flock.Infer(ctx, inputs, &answer); err != nil {
+		return nil, err
+	}
+	return answer.Outputs, nil
+}
+
+// Close ends the workers and waits for them.
+func (m *Model) Close() error { return m.flock.Close() }
