@@ -21,11 +21,11 @@ import (
 	"starling/internal/tensor"
 )
 
-// Tensor is a dense row-major tensor; Value describes one of a model's inputs.
-type (
-	Tensor = tensor.Tensor
-	Value  = graph.Value
-)
+// Tensor is a dense row-major tensor.
+type Tensor = tensor.Tensor
+
+// Value describes one of a model's inputs.
+type Value = graph.Value
 
 // NewTensor returns a float32 tensor that views data. It panics if the shape
 // does not have len(data) elements.

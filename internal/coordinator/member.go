@@ -296,7 +296,7 @@ func (c *Coordinator) sendShard(m *member, conn *link.Conn, offset int64) error 
 	for offset < info.Size {
 		p := link.NewPayload(int(min(chunkSize, info.Size-offset)))
 		_, err := f.ReadAt(p.Bytes(), offset)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err == nil {

@@ -76,8 +76,8 @@ func Demo(ctx context.Context, w io.Writer, command []string) error {
 			report.Requests, report.Answered, report.Lost, report.Decoded,
 			share(before), share(after), before.median(), after.median(), max(report.Latency.Max, float64(report.LongestLoss)/float64(time.Millisecond)))
 		if run.parity > 0 && (report.Lost > 0 || before.changed+after.changed > 0) {
-			failures = append(failures, fmt.Errorf("%s: %d requests lost, %d answers changed (first loss: %v)",
-				run.name, report.Lost, before.changed+after.changed, report.FirstLoss))
+			failures = append(failures, report.FirstLoss, fmt.Errorf("%s: %d requests lost, %d answers changed",
+				run.name, report.Lost, before.changed+after.changed))
 		}
 	}
 	if err := t.Flush(); err != nil {

@@ -2,6 +2,7 @@ package flock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -86,10 +87,12 @@ func (f Fault) String() string {
 // injector makes faults strike.
 type injector struct {
 	layer  int // in which a fault strikes
-	mu     sync.Mutex
-	faults []Fault // still to strike; guarded by mu
+
+	mu     sync.Mutex // guards the fields below
+	faults []Fault    // still to strike
 	w      *workers
 	c      *coordinator.Coordinator
+	failed []error // why a fault could not be made
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -138,12 +141,20 @@ func (in *injector) strike(f Fault) {
 	case "stop":
 		in.w.freeze(f.Worker)
 	case "restart":
-		in.w.kill(f.Worker)
-		in.busy.Go(func() { in.w.start(f.Worker) })
+		w := in.w
+		w.kill(f.Worker)
+		in.busy.Go(func() {
+			if err := w.start(f.Worker); err != nil {
+				in.mu.Lock()
+				in.failed = append(in.failed, fmt.Errorf("fault %v: %w", f, err))
+				in.mu.Unlock()
+			}
+		})
 	case "slow":
+		c := in.c
 		in.busy.Go(func() {
 			// A worker that is gone cannot be made slower.
-			_ = in.c.Emulate(in.ctx, f.Worker, 1/f.Factor, f.Delay)
+			_ = c.Emulate(in.ctx, f.Worker, 1/f.Factor, f.Delay)
 		})
 	}
 }
@@ -155,11 +166,15 @@ func (f *Flock) Unstruck() []Fault {
 	return append([]Fault(nil), f.faults.faults...)
 }
 
-// stop waits for faults that are under way; none strikes afterwards.
-func (in *injector) stop() {
+// stop waits for faults that are under way; none strikes afterwards. It returns
+// why some could not be made.
+func (in *injector) stop() error {
 	in.mu.Lock()
 	in.w = nil
 	in.mu.Unlock()
 	in.cancel()
 	in.busy.Wait()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return errors.Join(in.failed...)
 }

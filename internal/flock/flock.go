@@ -138,11 +138,10 @@ func (f *Flock) waitReady(ctx context.Context, limit time.Duration) error {
 // Close ends the workers, removes what they kept, and returns when all is gone.
 // It may be called on what a failed Start returned.
 func (f *Flock) Close() error {
-	f.faults.stop()
+	errs := []error{f.faults.stop()}
 	if f.Coordinator != nil {
 		f.Coordinator.Close()
 	}
-	var errs []error
 	if f.served != nil {
 		errs = append(errs, <-f.served)
 	}

@@ -40,7 +40,6 @@ var levels = map[string]int{
 	"internal/flock":       7,
 	"internal/experiment":  8,
 	".":                    8,
-	"internal/experiment":  8,
 	"cmd/starling":         9,
 }
 
