@@ -67,6 +67,13 @@ func (j *convJob) runDirect(i int) {
 // dealRow copies a row of cells, left zeros before it, into phases of width
 // cells: cell x of the padded row goes to row[x%phases][x/phases].
 func dealRow(row, cells []float32, phases, width, left int) {
+	dealt := 0 // cells done already, of each residue
+	if phases == 2 {
+		even, odd := row[left%2*width:][:width], row[(left+1)%2*width:][:width]
+		begin, next := min(left/2, width), min((left+1)/2, width)
+		dealt = min(width-begin, width-next, len(cells)/2)
+		dealTwo(even[begin:begin+dealt], odd[next:], cells)
+	}
 	for p := range phases {
 		first := left + p
 		phase := row[first%phases*width:][:width]
@@ -79,10 +86,8 @@ func dealRow(row, cells []float32, phases, width, left int) {
 			copy(part, cells)
 			continue
 		}
-		x := p
-		for i := range part {
-			part[i] = cells[x]
-			x += phases
+		for i := dealt; i < n; i++ {
+			part[i] = cells[i*phases+p]
 		}
 	}
 }

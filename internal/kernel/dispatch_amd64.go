@@ -97,6 +97,16 @@ func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 	depthwiseRowsAVX2(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep, &laneMask[16-cols%16])
 }
 
+func dealTwo(even, odd, x []float32) {
+	done := 0
+	if avx2 && len(even) >= 8 {
+		done = len(even) &^ 7
+		_, _ = odd[done-1], x[2*done-1]
+		dealTwoAVX2(&even[0], &odd[0], &x[0], done/8)
+	}
+	dealTwoPortable(even[done:], odd[done:], x[2*done:])
+}
+
 func vecSub(dst, x []float32) {
 	if !avx2 {
 		vecSubPortable(dst, x)

@@ -26,6 +26,8 @@ func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 	depthwiseRowsPortable(dst, src, w, off, rows, cols, srcStep)
 }
 
+func dealTwo(even, odd, x []float32) { dealTwoPortable(even, odd, x) }
+
 func vecSub(dst, x []float32)                       { vecSubPortable(dst, x) }
 func vecAdd(dst, a, b []float32)                    { vecAddPortable(dst, a, b) }
 func vecMul(dst, a, b []float32)                    { vecMulPortable(dst, a, b) }

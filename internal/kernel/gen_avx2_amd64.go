@@ -36,6 +36,11 @@ func packGatherAVX2(dst *float32, src *float32, cols *columns, taps *tap, count 
 //go:noescape
 func depthwiseRowsAVX2(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int, mask *int32)
 
+// dealTwoAVX2 is dealTwoPortable for 8·groups pairs. groups is at least 1.
+//
+//go:noescape
+func dealTwoAVX2(even *float32, odd *float32, x *float32, groups int)
+
 // vecSubAVX2 is vecSubPortable for n elements.
 //
 //go:noescape

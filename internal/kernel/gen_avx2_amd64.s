@@ -646,6 +646,31 @@ next:
 	VZEROUPPER
 	RET
 
+// func dealTwoAVX2(even *float32, odd *float32, x *float32, groups int)
+TEXT ·dealTwoAVX2(SB), NOSPLIT, $0-32
+	MOVQ even+0(FP), DI
+	MOVQ odd+8(FP), DX
+	MOVQ x+16(FP), SI
+	MOVQ groups+24(FP), CX
+	// DI even; DX odd; SI x; CX groups left; Y0, Y1 elements 0-7 and 8-15;
+	// Y2, Y3 even and odd ones, quarters in the order 0, 2, 1, 3
+group:
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VSHUFPS $0x88, Y1, Y0, Y2
+	VSHUFPS $0xdd, Y1, Y0, Y3
+	VPERMPD $0xd8, Y2, Y2
+	VPERMPD $0xd8, Y3, Y3
+	VMOVUPS Y2, (DI)
+	VMOVUPS Y3, (DX)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	ADDQ $32, DX
+	DECQ CX
+	JNZ group
+	VZEROUPPER
+	RET
+
 // func vecSubAVX2(dst *float32, x *float32, n int)
 TEXT ·vecSubAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI

@@ -200,10 +200,10 @@ func TestExp(t *testing.T) {
 	}
 }
 
-// TestSoftmax allows 1 ulp of the exponential, half an ulp each of the
-// difference x - max (which exp magnifies by |x - max|) and of the quotient, and
-// as much again from the sum: (1 + 1)·(1 ulp) + 0.5 + |x - max|/2, in ulps of
-// which each is at most 2⁻²³ of the value.
+// TestSoftmax bounds the error in units of 2⁻²³ of the value: 1 from the
+// exponential and |x-max|/2 ≤ 10 from the rounded difference, which exp
+// magnifies by its size; as much again from the sum, whose error is a mean of
+// the errors of its terms; ½ from the quotient.
 func TestSoftmax(t *testing.T) {
 	r := newRand(t)
 	for range 50 {
@@ -226,7 +226,7 @@ func TestSoftmax(t *testing.T) {
 				}
 				for a := range axis {
 					want := math.Exp(float64(x[at(a)])-most) / sum
-					bound := (2.5 + 20) * 0x1p-23 * want
+					bound := (2*(1+10) + 0.5) * 0x1p-23 * want
 					if d := math.Abs(float64(dst[at(a)]) - want); d > bound {
 						t.Fatalf("element %d is %v, want %v ± %v", at(a), dst[at(a)], want, bound)
 					}

@@ -17,17 +17,32 @@ type job interface{ runBlock(i int) }
 // nothing.
 type Pool struct {
 	threads int
-	wake    []chan struct{} // one per goroutine of the pool
+	helpers []helper
 	ended   sync.WaitGroup
 
 	turn   sync.Mutex // guards the fields below; held by the caller whose job runs
 	job    job
 	blocks int64
 	next   atomic.Int64 // first block nobody has taken
-	busy   atomic.Int64 // woken goroutines that have not finished
+	busy   atomic.Int64 // helpers invited or working
 	done   chan struct{}
 	closed bool
 }
+
+// A helper is a goroutine of a pool. It works on a job only if it can turn its
+// invitation into work before the caller, all blocks being done, takes the
+// invitation back: so a call never waits for a goroutine to wake up.
+type helper struct {
+	wake  chan struct{} // holds one token at most, which may be stale
+	state atomic.Int32
+}
+
+// States of a helper.
+const (
+	asleep = iota
+	invited
+	working
+)
 
 // NewPool returns a pool of that many threads, the caller's included; fewer
 // than one means GOMAXPROCS. Close it to end its goroutines.
@@ -35,20 +50,26 @@ func NewPool(threads int) *Pool {
 	if threads < 1 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{threads: threads, wake: make([]chan struct{}, threads-1), done: make(chan struct{}, 1)}
-	for i := range p.wake {
-		wake := make(chan struct{}, 1)
-		p.wake[i] = wake
-		p.ended.Go(func() {
-			for range wake {
-				p.drain()
-				if p.busy.Add(-1) == 0 {
-					p.done <- struct{}{}
-				}
-			}
-		})
+	p := &Pool{threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1)}
+	for i := range p.helpers {
+		h := &p.helpers[i]
+		h.wake = make(chan struct{}, 1)
+		p.ended.Go(func() { p.help(h) })
 	}
 	return p
+}
+
+func (p *Pool) help(h *helper) {
+	for range h.wake {
+		if !h.state.CompareAndSwap(invited, working) {
+			continue
+		}
+		p.drain()
+		h.state.Store(asleep)
+		if p.busy.Add(-1) == 0 {
+			p.done <- struct{}{}
+		}
+	}
 }
 
 // Threads says how many goroutines work on a call, the caller's included.
@@ -71,8 +92,8 @@ func (p *Pool) Close() {
 		return
 	}
 	p.closed = true
-	for _, wake := range p.wake {
-		close(wake)
+	for i := range p.helpers {
+		close(p.helpers[i].wake)
 	}
 	p.ended.Wait()
 }
@@ -88,15 +109,30 @@ func (p *Pool) run(j job, blocks int) {
 	}
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	if p.closed {
+		panic("kernel: use of a closed pool")
+	}
 	p.job, p.blocks = j, int64(blocks)
 	p.next.Store(0)
-	helpers := p.wake[:min(len(p.wake), blocks-1)]
+	helpers := p.helpers[:min(len(p.helpers), blocks-1)]
 	p.busy.Store(int64(len(helpers)))
-	for _, wake := range helpers {
-		wake <- struct{}{}
+	for i := range helpers {
+		helpers[i].state.Store(invited)
+		select {
+		case helpers[i].wake <- struct{}{}:
+		default: // a stale token wakes it as well
+		}
 	}
 	p.drain()
-	<-p.done
+	revoked := int64(0)
+	for i := range helpers {
+		if helpers[i].state.CompareAndSwap(invited, asleep) {
+			revoked++
+		}
+	}
+	if revoked == 0 || p.busy.Add(-revoked) > 0 {
+		<-p.done
+	}
 	p.job = nil
 }
 

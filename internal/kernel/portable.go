@@ -125,6 +125,14 @@ func depthwiseRowsPortable(dst, src, w []float32, off []int, rows, cols, srcStep
 	}
 }
 
+// dealTwoPortable writes even[i] = x[2i] and odd[i] = x[2i+1] for all of even.
+func dealTwoPortable(even, odd, x []float32) {
+	odd, x = odd[:len(even)], x[:2*len(even)]
+	for i := range even {
+		even[i], odd[i] = x[2*i], x[2*i+1]
+	}
+}
+
 func vecSubPortable(dst, x []float32) {
 	x = x[:len(dst)]
 	for i := range dst {
