@@ -42,7 +42,7 @@ type Slice struct {
 	Weights []float32     // [Rows, Linear.Cols], a view of the mapped file
 }
 
-// meta is the JSON between the weights and the tail.
+// meta is the JSON between the weights and the tail; see decodeMeta.
 type meta struct {
 	Slices []sliceMeta `json:"slices"`
 }
@@ -127,22 +127,17 @@ func parse(data []byte) ([]Slice, error) {
 	if crc32.Checksum(rawMeta, castagnoli) != metaCRC {
 		return nil, errors.New("checksum of the description is wrong")
 	}
-	var m meta
-	dec := json.NewDecoder(bytes.NewReader(rawMeta))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
+	described, err := decodeMeta(rawMeta)
+	if err != nil {
 		return nil, fmt.Errorf("description: %w", err)
 	}
-	if len(m.Slices) > maxLayers {
-		return nil, fmt.Errorf("%d layers, limit %d", len(m.Slices), maxLayers)
-	}
-	slices := make([]Slice, len(m.Slices))
+	slices := make([]Slice, len(described))
 	end := int64(headSize)
-	for i, s := range m.Slices {
+	for i, s := range described {
 		if err := s.Linear.Validate(); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", s.Layer, err)
 		}
-		if s.Layer < 0 || i > 0 && s.Layer <= m.Slices[i-1].Layer {
+		if s.Layer < 0 || i > 0 && s.Layer <= described[i-1].Layer {
 			return nil, fmt.Errorf("layer %d is out of order", s.Layer)
 		}
 		if s.Rows < 1 || s.Rows > s.Linear.Rows {
@@ -160,6 +155,35 @@ func parse(data []byte) ([]Slice, error) {
 		slices[i] = Slice{Layer: s.Layer, Linear: s.Linear, Rows: s.Rows, Weights: tensor.View[float32](raw)}
 	}
 	return slices, nil
+}
+
+// decodeMeta decodes the description slice by slice, so that its few bytes
+// cannot ask for the memory of more than maxLayers.
+func decodeMeta(raw []byte) ([]sliceMeta, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	for _, want := range []json.Token{json.Delim('{'), "slices", json.Delim('[')} {
+		if got, err := dec.Token(); err != nil || got != want {
+			return nil, errors.Join(fmt.Errorf("%v where %v must be", got, want), err)
+		}
+	}
+	var all []sliceMeta
+	for dec.More() {
+		if len(all) == maxLayers {
+			return nil, fmt.Errorf("more than %d layers", maxLayers)
+		}
+		var s sliceMeta
+		if err := dec.Decode(&s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	for _, want := range []json.Token{json.Delim(']'), json.Delim('}')} {
+		if got, err := dec.Token(); err != nil || got != want {
+			return nil, errors.Join(fmt.Errorf("%v where %v must be", got, want), err)
+		}
+	}
+	return all, nil
 }
 
 // weightBytes is the size of a matrix, false where it overflows.

@@ -36,7 +36,8 @@ func (s *Store) temporary() (*os.File, error) {
 	return f, nil
 }
 
-// keep syncs and closes a temporary file and gives it its name.
+// keep syncs and closes a temporary file and gives it its name. On an error the
+// file is removed.
 func (s *Store) keep(f *os.File, sum string) (string, error) {
 	path := s.Path(sum)
 	err := errors.Join(f.Sync(), f.Close())

@@ -79,11 +79,33 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 			}
 		}
 	}
-	infos = make([]Info, len(writers))
 	for i, w := range writers {
-		if infos[i], err = w.finish(); err != nil {
+		if err := w.finish(); err != nil {
 			return nil, fmt.Errorf("write shard of worker %d: %w", i+1, err)
 		}
+	}
+	return keepAll(store, writers)
+}
+
+// keepAll gives finished files their names: after whatever else can fail.
+// Should one fail here nevertheless, those that are new are removed again.
+func keepAll(store *Store, writers []*writer) (infos []Info, err error) {
+	var made []string
+	for i, w := range writers {
+		info := Info{SHA256: hex.EncodeToString(w.sum.Sum(nil)), Size: w.size}
+		_, statErr := os.Lstat(store.Path(info.SHA256))
+		f := w.file
+		w.file = nil
+		if info.Path, err = store.keep(f, info.SHA256); err != nil {
+			for _, path := range made {
+				os.Remove(path)
+			}
+			return nil, fmt.Errorf("keep shard of worker %d: %w", i+1, err)
+		}
+		if statErr != nil {
+			made = append(made, info.Path)
+		}
+		infos = append(infos, info)
 	}
 	return infos, nil
 }
@@ -137,13 +159,14 @@ func (w *writer) pad() error {
 	return w.write(zeros[:-w.size&(tensor.Align-1)])
 }
 
-func (w *writer) finish() (Info, error) {
+// finish writes what comes behind the weights; the file has no name yet.
+func (w *writer) finish() error {
 	raw, err := json.Marshal(w.meta)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	if err := w.write(raw); err != nil {
-		return Info{}, err
+		return err
 	}
 	var tail [tailSize]byte
 	binary.LittleEndian.PutUint32(tail[0:], uint32(len(raw)))
@@ -151,19 +174,15 @@ func (w *writer) finish() (Info, error) {
 	binary.LittleEndian.PutUint64(tail[8:], uint64(w.size+tailSize))
 	copy(tail[16:], magic)
 	if err := w.write(tail[:]); err != nil {
-		return Info{}, err
+		return err
 	}
 	if err := w.buf.Flush(); err != nil {
-		return Info{}, err
+		return err
 	}
-	sum := hex.EncodeToString(w.sum.Sum(nil))
-	f := w.file
-	w.file = nil
-	path, err := w.store.keep(f, sum)
-	return Info{SHA256: sum, Size: w.size, Path: path}, err
+	return w.file.Sync()
 }
 
-// abandon removes an unfinished file; after finish, and on nil, it does nothing.
+// abandon removes a file that was not kept; on nil it does nothing.
 func (w *writer) abandon() {
 	if w == nil || w.file == nil {
 		return
