@@ -53,7 +53,7 @@ func npy(descr, fortran, shape string, data []byte) []byte {
 	return append(append(b, dict...), data...)
 }
 
-// count returns n float32 elements 0, 1, 2, …
+// counting returns 0, 1, 2, …
 func counting(n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -281,11 +281,11 @@ func TestReadConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// protobuf field numbers of TensorProto: dims 1, data_type 2 (1 is float32),
-// raw_data 9.
+// The fields of a TensorProto: dims 1, data_type 2 (1 is float32), raw_data 9;
+// a key is the field's number times eight, plus 2 for bytes.
 func TestTensorProto(t *testing.T) {
 	raw := tensor.Bytes(counting(6))
-	b := append([]byte{1<<3 | 0, 2, 1<<3 | 0, 3, 2<<3 | 0, 1, 9<<3 | 2, byte(len(raw))}, raw...)
+	b := append([]byte{1 << 3, 2, 1 << 3, 3, 2 << 3, 1, 9<<3 | 2, byte(len(raw))}, raw...)
 	path := writeFile(t, "x.pb", b)
 	s := mustOpen(t, path, value(tensor.Float32, 1, 3), Options{})
 	if s.Count() != 2 {
