@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -110,9 +112,14 @@ func domain(name string) string {
 	return name
 }
 
+// checkName bounds a name and keeps line breaks and terminal escapes out of
+// every message that shows it.
 func checkName(name string) error {
 	if len(name) > maxNameBytes {
 		return fmt.Errorf("name %.40q… of %d bytes, limit %d", name, len(name), maxNameBytes)
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("name %.40q has control characters", name)
 	}
 	return nil
 }

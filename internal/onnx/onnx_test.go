@@ -250,6 +250,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"segment", tensors(segment), `read model: initializer: tensor "w": segmented tensors are not supported`},
 		{"stored twice", tensors(twice), `read model: initializer: tensor "w": its elements are stored more than once`},
 		{"long name", tensors(raw(strings.Repeat("n", 1025), []int64{1}, "1234")), `read model: initializer: name "` + strings.Repeat("n", 40) + `"… of 1025 bytes, limit 1024`},
+		{"line break", tensors(raw("a\nb", []int64{1}, "1234")), `read model: initializer: name "a\nb" has control characters`},
 		{"external data", tensors(external("w", []int64{1}, "location", "w.bin")), `read model: initializer: tensor "w": its elements are in another file: read the model from its folder, by name`},
 		{"nesting", model(t, nested), "read model: more than 64 levels of messages"},
 		{"attribute twice", attr(intAttr("a"), intAttr("a")), `read model: node "Relu_0" (Relu): attribute "a" is set twice`},
