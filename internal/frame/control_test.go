@@ -119,7 +119,7 @@ func FuzzControl(f *testing.F) {
 		`{"version":1,"token":"t","name":"n","id":"i","os":"linux","arch":"arm","cpu":"c","cores":4,"memory_bytes":1024}`,
 		`{"worker":"w1"}`, `{"sha256":"` + sha + `","size":123}`, `{"speed":0.5,"delay_ms":20}`,
 		`null`, `{}`, `{"speed":1e999}`, `{"size":9223372036854775808}`, `{"worker":"\ud800"}`, "\xff",
-		strings.Repeat("[", 20000),
+		strings.Repeat("[", 200),
 	} {
 		f.Add([]byte(s))
 	}

@@ -311,3 +311,32 @@ func BenchmarkRoundTrip(b *testing.B) {
 		})
 	}
 }
+
+// A stranger who connects and says nothing costs a TLS listener one
+// connection for ReadDeadline, and does not hold up Accept.
+func TestSilentStranger(t *testing.T) {
+	cert, _ := certificate(t)
+	l, err := link.Listen("127.0.0.1:0", link.Config{
+		ReadDeadline: 20 * time.Millisecond,
+		TLS:          &tls.Config{Certificates: []tls.Certificate{cert}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 2 {
+		stranger, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stranger.Close()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, _, err := c.Receive(); !errors.Is(err, link.ErrSilent) {
+			t.Errorf("got %v, want ErrSilent", err)
+		}
+	}
+}
