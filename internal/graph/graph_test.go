@@ -313,15 +313,21 @@ func small() *Graph {
 			"conv.weight": ramp(2, 1, 3, 3), "conv.bias": ramp(2), "fc.weight": ramp(3, 8), "six": scalar(6),
 		},
 		Nodes: []*Node{
-			{Name: "conv", Op: "Conv", Inputs: []string{"image", "conv.weight", "conv.bias"}, Outputs: []string{"c"},
-				Attrs: Attrs{"auto_pad": "SAME_UPPER", "strides": ints(1, 1)}},
+			{
+				Name: "conv", Op: "Conv", Inputs: []string{"image", "conv.weight", "conv.bias"}, Outputs: []string{"c"},
+				Attrs: Attrs{"auto_pad": "SAME_UPPER", "strides": ints(1, 1)},
+			},
 			{Name: "clip", Op: "Clip", Inputs: []string{"c", "", "six"}, Outputs: []string{"d"}},
-			{Name: "pool", Op: "MaxPool", Inputs: []string{"d"}, Outputs: []string{"p", "unused"},
-				Attrs: Attrs{"kernel_shape": ints(2, 2), "strides": ints(2, 2)}},
+			{
+				Name: "pool", Op: "MaxPool", Inputs: []string{"d"}, Outputs: []string{"p", "unused"},
+				Attrs: Attrs{"kernel_shape": ints(2, 2), "strides": ints(2, 2)},
+			},
 			{Name: "shape", Op: "Constant", Outputs: []string{"s"}, Attrs: Attrs{"value_ints": ints(1, -1)}},
 			{Name: "reshape", Op: "Reshape", Inputs: []string{"p", "s"}, Outputs: []string{"f"}},
-			{Name: "fc", Op: "Gemm", Inputs: []string{"f", "fc.weight", ""}, Outputs: []string{"l"},
-				Attrs: Attrs{"transB": int64(1), "alpha": float32(0.5)}},
+			{
+				Name: "fc", Op: "Gemm", Inputs: []string{"f", "fc.weight", ""}, Outputs: []string{"l"},
+				Attrs: Attrs{"transB": int64(1), "alpha": float32(0.5)},
+			},
 			{Name: "softmax", Op: "Softmax", Inputs: []string{"l"}, Outputs: []string{"probabilities"}},
 		},
 	}

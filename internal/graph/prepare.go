@@ -38,11 +38,11 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("node %q: operator %s%s (opset %d) is not supported", e.Node, e.Op, domain, e.Opset)
 }
 
-// unsupportedList is one error for all unsupported nodes of a graph; errors.As
+// unsupportedErrors is one error for all unsupported nodes of a graph; errors.As
 // finds the first.
-type unsupportedList []*UnsupportedError
+type unsupportedErrors []*UnsupportedError
 
-func (l unsupportedList) Error() string {
+func (l unsupportedErrors) Error() string {
 	if len(l) == 1 {
 		return l[0].Error()
 	}
@@ -60,7 +60,7 @@ func (l unsupportedList) Error() string {
 	return fmt.Sprintf("%v; %d unsupported nodes in all: %s%s", l[0], len(l), strings.Join(names, ", "), more)
 }
 
-func (l unsupportedList) Unwrap() []error {
+func (l unsupportedErrors) Unwrap() []error {
 	errs := make([]error, len(l))
 	for i, e := range l {
 		errs[i] = e
@@ -128,7 +128,7 @@ func (g *Graph) Prepare() error {
 	}
 	err := g.infer()
 	if list := g.Unsupported(); len(list) > 0 {
-		return unsupportedList(list)
+		return unsupportedErrors(list)
 	}
 	return err
 }

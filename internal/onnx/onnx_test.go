@@ -46,8 +46,10 @@ func small(t testing.TB) *graph.Graph {
 		},
 		Nodes: []*graph.Node{
 			{Name: "dq", Op: "DequantizeLinear", Inputs: []string{"w", "scale"}, Outputs: []string{"wf"}, Attrs: graph.Attrs{"axis": int64(0)}},
-			{Name: "conv", Op: "Conv", Inputs: []string{"x", "wf", "b"}, Outputs: []string{"c"},
-				Attrs: graph.Attrs{"auto_pad": "SAME_LOWER", "strides": []int64{2, 2}}},
+			{
+				Name: "conv", Op: "Conv", Inputs: []string{"x", "wf", "b"}, Outputs: []string{"c"},
+				Attrs: graph.Attrs{"auto_pad": "SAME_LOWER", "strides": []int64{2, 2}},
+			},
 			{Name: "pool", Op: "GlobalAveragePool", Inputs: []string{"c"}, Outputs: []string{"p"}, Attrs: graph.Attrs{}},
 			{Name: "flat", Op: "Reshape", Inputs: []string{"c", "s"}, Outputs: []string{"f"}, Attrs: graph.Attrs{}},
 			{Name: "fc", Op: "Gemm", Inputs: []string{"f", "fc"}, Outputs: []string{"y"}, Attrs: graph.Attrs{"alpha": float32(0.5)}},
