@@ -62,7 +62,7 @@ func (g Conv2D) Validate() error {
 		{"filter", []int{g.C / g.Groups, g.KH, g.KW}, maxExtent},
 		{"input", []int{g.N, g.C, g.H, g.W}, math.MaxInt / 8},
 		{"output", []int{g.N, g.M, g.OH, g.OW}, math.MaxInt / 8},
-		{"weights", []int{g.M + tileM, g.C / g.Groups, g.KH, g.KW}, math.MaxInt / 8},
+		{"weights", []int{g.Groups, g.M/g.Groups + tileM, g.C / g.Groups, g.KH, g.KW}, math.MaxInt / 8},
 	} {
 		n := 1
 		for _, d := range a.dims {
@@ -115,16 +115,17 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 	}
 	k := g.K()
 	need("w", len(w), rows*k)
-	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M {
+	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M && copyFits(g) {
 		return &Conv{g: g, rows: rows, filters: w[:rows*k], direct: newDepthwise(g)}
 	}
 	if g.KH == 1 && g.KW == 1 && g.StrideH == 1 && g.StrideW == 1 && g.PadTop|g.PadLeft|g.PadBottom|g.PadRight == 0 {
 		g.H, g.W, g.OH, g.OW = 1, g.H*g.W, 1, g.OH*g.OW
 	}
-	c := &Conv{g: g, rows: rows}
 	per := rows / g.Groups
+	size := ceilDiv(per, tileM) * tileM * k // of a packed group
+	c := &Conv{g: g, rows: rows, filters: make([]float32, g.Groups*size)}
 	for i := range g.Groups {
-		c.filters = append(c.filters, packFilters(w[i*per*k:(i+1)*per*k], per, k)...)
+		packFilters(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
 	}
 	step := kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {

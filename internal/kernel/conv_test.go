@@ -161,6 +161,14 @@ func TestConvGeometries(t *testing.T) {
 		}
 		cases[name] = g
 	}
+	far := cases["dilated"]
+	far.C, far.M, far.Groups = 3, 3, 3
+	far.StrideH, far.StrideW = maxExtent, maxExtent
+	cases["depthwise with a huge stride"] = geometry(far)
+	far.StrideH, far.StrideW, far.KH, far.KW = maxExtent/2, maxExtent/2, 2, 2
+	far.DilationH, far.DilationW = maxExtent/2, maxExtent/2
+	far.PadTop, far.PadLeft, far.PadBottom, far.PadRight = maxExtent/4, maxExtent/4, maxExtent/4, maxExtent/4
+	cases["depthwise with huge pads"] = geometry(far)
 	random := 150
 	if testing.Short() {
 		random = 25

@@ -17,6 +17,13 @@ const depthwiseScratch = 1 << 14
 // depthwiseBlock is the number of output elements worth a block.
 const depthwiseBlock = 1 << 12
 
+// copyFits says whether the copy for one output row stays small. It does in
+// networks, but not for a stride or a dilation of millions.
+func copyFits(g Conv2D) bool {
+	line := (int64(g.OW) + int64(g.KW-1)*int64(g.DilationW)/int64(g.StrideW)) * int64(g.StrideW)
+	return line*(int64(g.KH-1)*int64(g.DilationH)+1) <= 64*depthwiseScratch
+}
+
 func newDepthwise(g Conv2D) *depthwise {
 	reach := (g.KW - 1) * g.DilationW
 	d := &depthwise{width: g.OW + reach/g.StrideW}

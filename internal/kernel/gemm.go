@@ -69,14 +69,12 @@ func packRows6(dst, x []float32, ldx, m, k int) {
 }
 
 // packFilters packs a whole matrix [rows,k] into A panels by K blocks:
-// [K blocks][rows/tileM][kc][tileM].
-func packFilters(w []float32, rows, k int) []float32 {
+// packed [K blocks][rows/tileM][kc][tileM].
+func packFilters(packed, w []float32, rows, k int) {
 	step, high := kBlock(k), ceilDiv(rows, tileM)*tileM
-	packed := make([]float32, high*k)
 	for k0 := 0; k0 < k; k0 += step {
 		packRows6(packed[high*k0:], w[k0:], k, rows, min(step, k-k0))
 	}
-	return packed
 }
 
 // Packed is a weight matrix in the order in which Gemm reads it. It is never
