@@ -27,7 +27,7 @@ import (
 const (
 	maxFileBytes      = math.MaxInt32 // protobuf's own limit; larger models use external data
 	maxStructureBytes = 1 << 28       // a model or a graph without its initializers
-	maxFields         = 1 << 20       // messages and strings in a file, initializers included
+	maxFields         = 1 << 19       // messages and strings in a file; some 20 a node, 700 bytes each at worst
 	maxDepth          = 64            // messages within messages
 	maxNameBytes      = 1 << 10
 	maxRank           = 32

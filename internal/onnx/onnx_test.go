@@ -262,7 +262,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"sparse", model(t, func(m *onnxpb.ModelProto) { m.Graph.SparseInitializer = []*onnxpb.SparseTensorProto{{}} }), "read model: sparse initializers are not supported"},
 		{"input without shape", model(t, func(m *onnxpb.ModelProto) { m.Graph.Input[0].Type = nil }), `read model: graph input "x": it is no tensor with a shape`},
 		{"undefined value", model(t, func(m *onnxpb.ModelProto) { m.Graph.Node[0].Input[0] = "q" }), `model: node "Relu_0" (Relu): input "q" is not defined`},
-		{"many messages", manyNodes(), "read model: more than 1048576 messages and strings"},
+		{"many messages", manyNodes(), "read model: more than 524288 messages and strings"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := DecodeBytes(c.file)
@@ -277,7 +277,7 @@ func intAttr(name string) *onnxpb.AttributeProto {
 	return &onnxpb.AttributeProto{Name: &name, Type: onnxpb.AttributeProto_INT.Enum()}
 }
 
-// manyNodes is a model of 2 MiB that claims a million empty nodes.
+// manyNodes is a model of 1 MiB that claims half a million empty nodes.
 func manyNodes() []byte {
 	nodes := bytes.Repeat(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), 0), maxFields+1)
 	b := protowire.AppendTag(nil, 7, protowire.BytesType)
