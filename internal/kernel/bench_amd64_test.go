@@ -2,7 +2,10 @@
 
 package kernel
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
 // peakFlops measures the float operations per second of one thread that does
 // nothing but fused multiply-adds in registers; 0 without AVX2.
@@ -18,4 +21,19 @@ func peakFlops() float64 {
 		best = max(best, rounds*96*2/time.Since(start).Seconds())
 	}
 	return best
+}
+
+// BenchmarkRead reads as many weights as BenchmarkGemv, in one stream, and does no
+// more.
+func BenchmarkRead(b *testing.B) {
+	if !hasAVX2() {
+		b.Skip("needs a CPU with AVX2")
+	}
+	for _, n := range []int{4096 * 9216, 4096 * 4096, 1024 * 9216} {
+		x := uniform(newRand(b), n)
+		b.Run(label("%d", n), func(b *testing.B) {
+			seconds := loop(b, func() { readAVX2(&x[0], n/64) })
+			b.ReportMetric(float64(4*n)/seconds/1e9, "GB/s")
+		})
+	}
 }

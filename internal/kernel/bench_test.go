@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"bytes"
 	"sync"
 	"testing"
 	"time"
@@ -142,21 +141,6 @@ func BenchmarkGemv(b *testing.B) {
 			b.ReportMetric(float64(4*s.rows*s.k)/seconds/1e9, "GB/s")
 		})
 	}
-}
-
-// BenchmarkRead looks for a byte that is not in memory of as many bytes as 4096
-// × 9216 weights: the runtime's vector loop reads them once and does no more.
-func BenchmarkRead(b *testing.B) {
-	data := make([]byte, 4*4096*9216)
-	for i := range data {
-		data[i] = byte(i) &^ 1 // written, lest all pages be one page of zeros
-	}
-	seconds := loop(b, func() {
-		if bytes.IndexByte(data, 1) >= 0 {
-			b.Fatal("found what is not there")
-		}
-	})
-	b.ReportMetric(float64(len(data))/seconds/1e9, "GB/s")
 }
 
 func BenchmarkElementwise(b *testing.B) {
