@@ -89,7 +89,7 @@ func evalConstants(g *graph.Graph) (*graph.Graph, map[*graph.Node]bool, error) {
 // are constants of the graph and there is at least one.
 func ConstantInputs(g *graph.Graph, n *graph.Node) ([]*tensor.Tensor, bool) {
 	inputs := make([]*tensor.Tensor, len(n.Inputs))
-	any := false
+	some := false
 	for i, name := range n.Inputs {
 		if name == "" {
 			continue
@@ -97,9 +97,9 @@ func ConstantInputs(g *graph.Graph, n *graph.Node) ([]*tensor.Tensor, bool) {
 		if inputs[i] = g.Constants[name]; inputs[i] == nil {
 			return nil, false
 		}
-		any = true
+		some = true
 	}
-	return inputs, any
+	return inputs, some
 }
 
 // describe names a node in an error.

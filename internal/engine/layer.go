@@ -21,7 +21,7 @@ func (c *compiler) layer(n *graph.Node) error {
 		return err
 	}
 	dst := c.define(last)
-	l, w, err := linearOf(c.g, n)
+	l, err := linearOf(c.g, n)
 	number, split := c.opt.Split[n.Name]
 	switch {
 	case split && err == nil && l.Conv.Groups > 1:
@@ -31,7 +31,7 @@ func (c *compiler) layer(n *graph.Node) error {
 		c.p.steps = append(c.p.steps, step{node: n.Name, layer: number, x: x, dst: dst})
 		c.touch(x, dst)
 	case err == nil:
-		slice, err := NewSlice(l, w, l.Rows)
+		slice, err := NewSlice(l, weightsOf(c.g, n, l), l.Rows)
 		if err != nil {
 			return err
 		}

@@ -78,68 +78,70 @@ func (l Linear) OutputLen(rows int) int { return l.Outer * rows * l.Inner }
 // 13, y = A·B' with W = B'ᵀ; alpha, beta and C come after the linear part.
 // MatMul: opset 13, the right operand constant and at most 2-D.
 func LinearOf(g *graph.Graph, n *graph.Node) (Linear, []float32, error) {
-	l, w, err := linearOf(g, n)
+	l, err := linearOf(g, n)
 	if err == nil && l.Op == "Conv" && l.Conv.Groups > 1 {
 		err = fmt.Errorf("%w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
 	}
 	if err != nil {
 		return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
 	}
-	return l, w, nil
+	return l, weightsOf(g, n, l), nil
 }
 
-// linearOf is LinearOf, grouped convolutions included, its errors without the
-// node's name.
-func linearOf(g *graph.Graph, n *graph.Node) (l Linear, w []float32, err error) {
+// linearOf is LinearOf without weights, grouped convolutions included, its
+// errors without the node's name.
+func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
 	var weights *tensor.Tensor
 	switch n.Op {
 	case "Conv", "Gemm", "MatMul":
 		weights = g.Constants[n.Input(1)]
 	default:
-		return l, nil, fmt.Errorf("%w: operator %s", ErrNotLinear, n.Op)
+		return l, fmt.Errorf("%w: operator %s", ErrNotLinear, n.Op)
 	}
 	if weights == nil {
-		return l, nil, fmt.Errorf("%w: the weights %q are not constant", ErrNotLinear, n.Input(1))
+		return l, fmt.Errorf("%w: the weights %q are not constant", ErrNotLinear, n.Input(1))
 	}
 	if weights.Type != tensor.Float32 {
-		return l, nil, fmt.Errorf("%w: weights are %v, not float32", ErrNotLinear, weights.Type)
+		return l, fmt.Errorf("%w: weights are %v, not float32", ErrNotLinear, weights.Type)
 	}
 	x, b := g.Infos[n.Input(0)].Shape, weights.Shape
 	switch n.Op {
 	case "Conv":
 		geometry, err := convGeometry(n, x, b)
 		if err != nil {
-			return l, nil, err
+			return l, err
 		}
 		l = Linear{Op: n.Op, Rows: geometry.M, Cols: geometry.K(), Outer: geometry.N, Inner: geometry.OH * geometry.OW, Conv: geometry}
-		return l, weights.F32(), l.Validate()
 	case "Gemm":
 		if n.Attrs.Int("transA", 0) != 0 {
-			return l, nil, fmt.Errorf("%w: the input is transposed", ErrNotLinear)
+			return l, fmt.Errorf("%w: the input is transposed", ErrNotLinear)
 		}
 		l = Linear{Op: n.Op, Rows: b[1], Cols: b[0], Outer: x[0], Inner: 1}
 		if n.Attrs.Int("transB", 0) != 0 {
 			l.Rows, l.Cols = b[0], b[1]
-			return l, weights.F32(), l.Validate()
 		}
 	case "MatMul":
 		if len(b) > 2 {
-			return l, nil, fmt.Errorf("%w: the weights are %d-dimensional", ErrNotLinear, len(b))
+			return l, fmt.Errorf("%w: the weights are %d-dimensional", ErrNotLinear, len(b))
 		}
 		l = Linear{Op: n.Op, Rows: 1, Cols: b[0], Outer: x[:len(x)-1].Elements(), Inner: 1}
 		if len(b) == 2 {
 			l.Rows = b[1]
 		}
 	}
-	if err := l.Validate(); err != nil {
-		return l, nil, err
+	return l, l.Validate()
+}
+
+// weightsOf returns the weights [Rows,Cols] of a node whose linear part is l: a
+// view of the constant, or a copy if it lies transposed.
+func weightsOf(g *graph.Graph, n *graph.Node, l Linear) []float32 {
+	w := g.Constants[n.Inputs[1]].F32()
+	if l.Op == "Conv" || l.Rows == 1 || (l.Op == "Gemm" && n.Attrs.Int("transB", 0) != 0) {
+		return w
 	}
-	if l.Rows == 1 {
-		return l, weights.F32(), nil
-	}
-	w = make([]float32, l.Rows*l.Cols)
-	transpose(w, weights.F32(), l.Cols, l.Rows)
-	return l, w, nil
+	rows := make([]float32, l.Rows*l.Cols)
+	transpose(rows, w, l.Cols, l.Rows)
+	return rows
 }
 
 // convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW].

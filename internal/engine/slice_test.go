@@ -95,6 +95,30 @@ func TestSlicesHaveTheBitsOfTheWhole(t *testing.T) {
 	}
 }
 
+// A matrix–vector product of many weights is computed in blocks of rows.
+func TestLargeSliceHasTheBitsOfItsRows(t *testing.T) {
+	const rows, cols = 7, 1<<20 + 3
+	l := engine.Linear{Op: "Gemm", Rows: rows, Cols: cols, Outer: 1, Inner: 1}
+	r := random(t)
+	w, x := fill(r, rows, cols).F32(), fill(r, cols).F32()
+	var whole, row [rows]float32
+	all, err := engine.NewSlice(l, w, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all.Run(nil, whole[:], x, nil)
+	for i := range rows {
+		s, err := engine.NewSlice(l, w[i*cols:(i+1)*cols], 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Run(nil, row[i:i+1], x, nil)
+	}
+	if row != whole {
+		t.Errorf("rows apart %v, together %v", row, whole)
+	}
+}
+
 func TestSliceStops(t *testing.T) {
 	r := random(t)
 	var stop atomic.Bool
