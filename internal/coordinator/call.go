@@ -24,6 +24,7 @@ type call struct {
 
 	parity  []float32   // results of the parity slice [Outer, height, Inner]
 	others  [][]float32 // scratch of decode
+	scratch []float32   // of recompute; nil until it is needed
 	changed chan struct{}
 	timer   *time.Timer
 
@@ -156,7 +157,8 @@ func (l *call) notify() {
 // output; payload nil means that the worker has none.
 func (l *call) deliver(m *member, h frame.Header, payload []byte) {
 	l.mu.Lock()
-	if l.request != h.Request || l.layer != int(h.Layer) || int(h.Slice) >= len(l.slices) {
+	// Compared as uint32: an int has 32 bits on arm, and none is -1.
+	if l.request != h.Request || l.layer == none || uint32(l.layer) != h.Layer || h.Slice >= uint32(len(l.slices)) {
 		l.mu.Unlock()
 		return
 	}
@@ -239,7 +241,10 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 	var patience, grace time.Time
 	if u := usual.Load(); coded && u > 0 {
 		patience = begin.Add(max(patienceFloor, time.Duration(float64(u)*c.cfg.Patience)))
+	} else if coded {
+		patience = begin.Add(patienceFirst)
 	}
+	vain := false // the layer has computed here because patience ended
 	defer l.timer.Stop()
 	for {
 		have, open, busy, missing, hopeful := l.count()
@@ -266,6 +271,14 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 			}
 			if busy > 0 && have+busy >= k {
 				break // what is missing is being written
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !vain && have+open+busy >= k {
+				// What was waited in vain is not learnt: else patience, a
+				// multiple of what is learnt, would grow without end.
+				vain, begin = true, now
 			}
 			if err := l.recompute(layer, x); err != nil {
 				return err
@@ -334,16 +347,19 @@ func (l *call) recompute(layer int, x []float32) error {
 	p.state, p.worker = filling, nil // what its worker may still send is not wanted
 	l.mu.Unlock()
 
-	result, err := c.local.compute(c.pool, layer, s, x)
-	if err != nil {
-		return fmt.Errorf("compute slice %d of layer %s here: %w", s, pl.Node, err)
+	state := arrived
+	var err error
+	if l.scratch, err = c.local.compute(c.pool, layer, s, x, l.scratch); err != nil {
+		state = lost
+		err = fmt.Errorf("compute slice %d of layer %s here: %w", s, pl.Node, err)
+	} else {
+		l.place(pl, s, out, l.scratch)
+		l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: s, Worker: worker.slot})
 	}
-	l.place(pl, s, out, result)
-	l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: s, Worker: worker.slot})
 	l.mu.Lock()
-	p.state = arrived
+	p.state = state
 	l.mu.Unlock()
-	return nil
+	return err
 }
 
 // settle closes the layer: nothing is written to its output any more. Workers

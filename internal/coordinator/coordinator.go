@@ -57,6 +57,7 @@ type Config struct {
 const (
 	graceFloor    = 2 * time.Millisecond  // a scheduler's hiccup is not lateness
 	patienceFloor = 50 * time.Millisecond // neither is this worth computing a slice twice
+	patienceFirst = 5 * time.Second       // before a layer's usual time is known
 )
 
 // LostError says which slices of a layer nobody could give. It wraps
@@ -193,7 +194,8 @@ func (c *Coordinator) Attach(conn *link.Conn) error {
 	return nil
 }
 
-// WaitReady waits until every worker serves its shard.
+// WaitReady waits until every worker serves its shard. The error wraps ctx's
+// cause, or is ErrClosed.
 func (c *Coordinator) WaitReady(ctx context.Context) error {
 	for {
 		c.mu.Lock()
@@ -209,6 +211,8 @@ func (c *Coordinator) WaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-c.ctx.Done():
+			return ErrClosed
 		case <-ctx.Done():
 			return fmt.Errorf("%d of %d workers are not ready: %w", missing, len(c.members), context.Cause(ctx))
 		}

@@ -17,28 +17,36 @@ type fallback struct {
 	plan  *plan.Plan
 	nodes map[string]*graph.Node
 
-	mu     sync.Mutex // guards slices
-	slices map[[2]int]*engine.Slice
+	mu      sync.Mutex        // guards the fields below
+	weights map[int][]float32 // of whole layers: a view of the graph's, or a copy of its own
+	slices  map[[2]int]*engine.Slice
 }
 
 func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
-	f := &fallback{g: g, plan: p, nodes: make(map[string]*graph.Node), slices: make(map[[2]int]*engine.Slice)}
+	f := &fallback{
+		g: g, plan: p, nodes: make(map[string]*graph.Node),
+		weights: make(map[int][]float32), slices: make(map[[2]int]*engine.Slice),
+	}
 	for _, n := range g.Nodes {
 		f.nodes[n.Name] = n
 	}
 	return f
 }
 
-// compute returns the result [Outer, height, Inner] of data slice s.
-func (f *fallback) compute(pool *kernel.Pool, layer, s int, x []float32) ([]float32, error) {
+// compute returns the result [Outer, height, Inner] of data slice s, in scratch
+// if that is large enough.
+func (f *fallback) compute(pool *kernel.Pool, layer, s int, x, scratch []float32) ([]float32, error) {
 	slice, err := f.slice(layer, s)
 	if err != nil {
-		return nil, err
+		return scratch, err
 	}
 	pl := f.plan.Layers[layer]
-	result := make([]float32, pl.Linear.OutputLen(pl.Height(s)))
-	slice.Run(pool, result, x, nil)
-	return result, nil
+	size := pl.Linear.OutputLen(pl.Height(s))
+	if cap(scratch) < size {
+		scratch = make([]float32, size)
+	}
+	slice.Run(pool, scratch[:size], x, nil)
+	return scratch[:size], nil
 }
 
 func (f *fallback) slice(layer, s int) (*engine.Slice, error) {
@@ -49,12 +57,16 @@ func (f *fallback) slice(layer, s int) (*engine.Slice, error) {
 		return slice, nil
 	}
 	pl := f.plan.Layers[layer]
-	linear, w, err := engine.LinearOf(f.g, f.nodes[pl.Node])
-	if err != nil {
-		return nil, err
+	w := f.weights[layer]
+	if w == nil {
+		var err error
+		if _, w, err = engine.LinearOf(f.g, f.nodes[pl.Node]); err != nil {
+			return nil, err
+		}
+		f.weights[layer] = w
 	}
 	begin, end := pl.Rows(s)
-	slice, err := engine.NewSlice(linear, w[begin*linear.Cols:end*linear.Cols], end-begin)
+	slice, err := engine.NewSlice(pl.Linear, w[begin*pl.Linear.Cols:end*pl.Linear.Cols], end-begin)
 	if err != nil {
 		return nil, err
 	}

@@ -126,6 +126,7 @@ func (c *Coordinator) attend(conn *link.Conn) {
 	}
 	c.log.Info("worker joined", "worker", m.name, "address", conn.RemoteAddr())
 	err = c.read(m, conn)
+	conn.Close() // before leave, so that no request can still send on it and wait
 	c.leave(m, conn)
 	c.log.Info("worker left", "worker", m.name, "cause", err)
 }
@@ -211,7 +212,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 	for {
 		h, payload, err := conn.Receive()
 		var corrupt *link.CorruptError
-		if errors.As(err, &corrupt) {
+		if errors.As(err, &corrupt) && (corrupt.Header.Type == frame.Result || corrupt.Header.Type == frame.Failed) {
 			c.damaged.Add(1)
 			c.result(m, corrupt.Header, nil)
 			continue

@@ -1,0 +1,334 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"starling/internal/coordinator"
+	"starling/internal/engine"
+	"starling/internal/frame"
+	"starling/internal/link"
+	"starling/internal/shard"
+	"starling/internal/tensor"
+)
+
+// impostor is a worker that says of each request what answer does: right is the
+// result of an honest one.
+type impostor struct {
+	l      *lab
+	conn   *link.Conn
+	slices map[uint32]*engine.Slice
+	answer func(im *impostor, h frame.Header, right []float32)
+	ended  chan struct{}
+}
+
+func (l *lab) impostor(slot int, answer func(*impostor, frame.Header, []float32)) *impostor {
+	l.t.Helper()
+	sh, err := shard.Open(l.infos[slot].Path)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	im := &impostor{l: l, slices: map[uint32]*engine.Slice{}, answer: answer, ended: make(chan struct{})}
+	for _, s := range sh.Slices {
+		if im.slices[uint32(s.Layer)], err = engine.NewSlice(s.Linear, s.Weights, s.Rows); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	here, there := link.Pipe(link.Config{})
+	im.conn = here
+	if err := l.c.Attach(there); err != nil {
+		l.t.Fatal(err)
+	}
+	hello := &frame.HelloInfo{Version: 1, ID: fmt.Sprintf("impostor-%d", slot), Name: fmt.Sprintf("w%d", slot+1)}
+	if err := here.SendInfo(context.Background(), frame.Hello, hello); err != nil {
+		l.t.Fatal(err)
+	}
+	go func() {
+		defer close(im.ended)
+		defer sh.Close()
+		defer here.Close()
+		im.serve(sh)
+	}()
+	synctest.Wait()
+	return im
+}
+
+func (im *impostor) serve(sh *shard.Shard) {
+	for {
+		h, payload, err := im.conn.Receive()
+		if err != nil {
+			return
+		}
+		switch h.Type {
+		case frame.Assign:
+			im.conn.TrySend(frame.Header{Type: frame.Ready}, nil)
+		case frame.Compute:
+			var rows int
+			var linear engine.Linear
+			for _, s := range sh.Slices {
+				if uint32(s.Layer) == h.Layer {
+					rows, linear = s.Rows, s.Linear
+				}
+			}
+			right := make([]float32, linear.OutputLen(rows))
+			im.slices[h.Layer].Run(nil, right, tensor.View[float32](payload), nil)
+			h.Type, h.Length, h.PayloadCRC = frame.Result, 0, 0
+			im.answer(im, h, right)
+		}
+	}
+}
+
+func (im *impostor) send(h frame.Header, result []float32) {
+	p := link.PayloadOf(tensor.Bytes(result))
+	defer p.Release()
+	im.conn.TrySend(h, p)
+}
+
+func (im *impostor) end() {
+	im.conn.Close()
+	<-im.ended
+}
+
+// garbage is no result of anything: decoding with it shows.
+func garbage(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(1000 + i)
+	}
+	return x
+}
+
+// Whatever one worker sends beside the point, no answer is wrong and none is
+// lost.
+func TestImpostor(t *testing.T) {
+	wrong := func(n int) []float32 { return garbage(n) }
+	for _, c := range []struct {
+		name   string
+		honest bool // the right result comes too, so nothing needs to be decoded
+		ends   bool // the connection is ended
+		answer func(im *impostor, h frame.Header, right []float32)
+	}{
+		{"says nothing", false, false, func(*impostor, frame.Header, []float32) {}},
+		{"empty result", false, false, func(im *impostor, h frame.Header, _ []float32) { im.send(h, nil) }},
+		{"a value short", false, false, func(im *impostor, h frame.Header, right []float32) { im.send(h, right[1:]) }},
+		{"a value long", false, false, func(im *impostor, h frame.Header, right []float32) { im.send(h, append(right, 1)) }},
+		{"bytes that fill no value", false, false, func(im *impostor, h frame.Header, _ []float32) {
+			p := link.PayloadOf([]byte{1, 2, 3})
+			defer p.Release()
+			im.conn.TrySend(h, p)
+		}},
+		{"other slices", false, false, func(im *impostor, h frame.Header, right []float32) {
+			for s := range uint32(6) {
+				if other := h; s != h.Slice {
+					other.Slice = s
+					im.send(other, wrong(len(right)))
+				}
+			}
+		}},
+		{"other slices, of their size", false, false, func(im *impostor, h frame.Header, _ []float32) {
+			layer := im.l.plan.Layers[h.Layer]
+			for s := range im.l.plan.N() {
+				if other := h; uint32(s) != h.Slice {
+					other.Slice = uint32(s)
+					im.send(other, wrong(layer.Linear.OutputLen(layer.Height(s))))
+				}
+			}
+		}},
+		{"numbers beyond int32", false, false, func(im *impostor, h frame.Header, right []float32) {
+			for _, at := range [][2]uint32{
+				{math.MaxUint32, h.Slice}, {h.Layer, math.MaxUint32}, {math.MaxUint32, math.MaxUint32},
+				{1 << 31, 1 << 31}, {h.Layer, 1 << 31},
+			} {
+				other := h
+				other.Layer, other.Slice = at[0], at[1]
+				im.send(other, wrong(len(right)))
+			}
+		}},
+		{"other requests", false, false, func(im *impostor, h frame.Header, right []float32) {
+			for _, request := range []uint64{0, h.Request - 1, h.Request + 1, math.MaxUint64} {
+				other := h
+				other.Request = request
+				im.send(other, wrong(len(right)))
+			}
+		}},
+		{"other layers", false, false, func(im *impostor, h frame.Header, right []float32) {
+			for layer := range uint32(5) {
+				if other := h; layer != h.Layer {
+					other.Layer = layer
+					im.send(other, wrong(len(right)))
+				}
+			}
+		}},
+		{"duplicates", true, false, func(im *impostor, h frame.Header, right []float32) {
+			im.send(h, right)
+			im.send(h, wrong(len(right)))
+			im.send(h, wrong(len(right)))
+			im.conn.TrySend(frame.Header{Type: frame.Failed, Request: h.Request, Layer: h.Layer, Slice: h.Slice}, nil)
+		}},
+		{"results of requests that are over", true, false, func(im *impostor, h frame.Header, right []float32) {
+			for request := range h.Request {
+				other := h
+				other.Request = request
+				im.send(other, wrong(len(right)))
+			}
+			im.send(h, right)
+		}},
+		{"failed", false, false, func(im *impostor, h frame.Header, _ []float32) {
+			h.Type = frame.Failed
+			im.conn.TrySend(h, nil)
+		}},
+		{"failed with unprintable bytes, then the result", false, false, func(im *impostor, h frame.Header, right []float32) {
+			p := link.PayloadOf([]byte("\x1b[2J\xff\x00"))
+			defer p.Release()
+			failed := h
+			failed.Type = frame.Failed
+			im.conn.TrySend(failed, p)
+			im.send(h, wrong(len(right)))
+		}},
+		{"a hello", false, true, func(im *impostor, _ frame.Header, _ []float32) {
+			im.conn.TrySend(frame.Header{Type: frame.Hello}, nil)
+		}},
+		{"a frame for workers", false, true, func(im *impostor, h frame.Header, right []float32) {
+			h.Type = frame.Compute
+			im.send(h, right)
+		}},
+		{"goodbye", false, true, func(im *impostor, _ frame.Header, _ []float32) {
+			im.conn.TrySend(frame.Header{Type: frame.Bye}, nil)
+		}},
+		{"wants its shard from beyond the end", false, true, func(im *impostor, _ frame.Header, _ []float32) {
+			im.conn.TrySend(frame.Header{Type: frame.Want, Request: math.MaxUint64}, nil)
+		}},
+		{"wants its shard over and over", true, false, func(im *impostor, h frame.Header, right []float32) {
+			im.conn.TrySend(frame.Header{Type: frame.Want, Request: 5}, nil)
+			im.conn.TrySend(frame.Header{Type: frame.Ready}, nil)
+			im.send(h, right)
+		}},
+	} {
+		for slot := range 4 {
+			t.Run(fmt.Sprintf("%s, as w%d", c.name, slot+1), func(t *testing.T) {
+				inLab(t, model(t, "dense", 1, 3, 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+					im := l.impostor(slot, c.answer)
+					defer im.end()
+					for i, m := range l.machines {
+						if i != slot {
+							m.start()
+						}
+					}
+					if err := l.c.WaitReady(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					l.delay(time.Millisecond, l.others(slot)...) // what the impostor says comes first
+					for i := range 4 {
+						a, took := l.infer()
+						if (len(a.Decoded) == 0) != (c.honest || l.dataLayers(slot) == 0) || len(a.Recomputed) != 0 {
+							t.Errorf("request %d: %+v", a.Request, a)
+						}
+						// A millisecond for each layer, and in the first request the
+						// least grace.
+						if took > 2*time.Millisecond && i > 0 || took > 4*time.Millisecond {
+							t.Errorf("request %d took %v", a.Request, took)
+						}
+					}
+					synctest.Wait()
+					if gone := l.c.Status()[slot].State == coordinator.Gone; gone != c.ends {
+						t.Errorf("status %+v", l.c.Status()[slot])
+					}
+				})
+			})
+		}
+	}
+}
+
+func (l *lab) others(slot int) []int {
+	var others []int
+	for i := range l.machines {
+		if i != slot {
+			others = append(others, i)
+		}
+	}
+	return others
+}
+
+// Results that arrive damaged are counted, and do not count.
+func TestDamagedResults(t *testing.T) {
+	for slot := range 4 {
+		t.Run(fmt.Sprintf("w%d", slot+1), func(t *testing.T) {
+			inLab(t, model(t, "conv", 1, 3, 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+				l.start(slot)
+				here, there := net.Pipe()
+				if err := l.c.Attach(link.New(there, link.Config{})); err != nil {
+					t.Fatal(err)
+				}
+				cfg := l.machines[slot].config()
+				line := &noise{Conn: here}
+				once := sync.Once{}
+				cfg.Dial = func(context.Context) (*link.Conn, error) {
+					err := errOff
+					var conn *link.Conn
+					once.Do(func() { conn, err = link.New(line, link.Config{}), nil })
+					return conn, err
+				}
+				ctx, stop := context.WithCancel(context.Background())
+				defer stop()
+				go runWorker(ctx, t, cfg)
+				if err := l.c.WaitReady(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				l.delay(time.Millisecond, l.others(slot)...)
+				for range 3 {
+					a, took := l.infer()
+					if took != 3*time.Millisecond || len(a.Decoded) != l.dataLayers(slot) || len(a.Recomputed) != 0 {
+						t.Errorf("took %v: %+v", took, a)
+					}
+				}
+				if n := l.c.Damaged(); n != 9 || l.c.Status()[slot].State != coordinator.Ready {
+					t.Errorf("%d damaged, want 3 layers of 3 requests; %+v", n, l.c.Status()[slot])
+				}
+			})
+		})
+	}
+}
+
+// noise flips a bit in the payload of every result that is written: frames of a
+// link are written header first.
+type noise struct {
+	net.Conn
+	result bool
+}
+
+func (n *noise) Write(b []byte) (int, error) {
+	if n.result {
+		b = append([]byte(nil), b...)
+		b[len(b)/2] ^= 4
+	}
+	n.result = len(b) == frame.HeaderSize && !n.result && frame.Type(b[5]) == frame.Result
+	return n.Conn.Write(b)
+}
+
+// A slice that was sent on a connection which then ends by itself, in an orderly
+// way, is known to be lost at once, also without parity.
+func TestGoodbyeWithoutParity(t *testing.T) {
+	inLab(t, model(t, "dense", 1, 2, 0), coordinator.Config{}, func(t *testing.T, l *lab) {
+		im := l.impostor(0, func(im *impostor, _ frame.Header, _ []float32) {
+			im.conn.TrySend(frame.Header{Type: frame.Bye}, nil)
+		})
+		defer im.end()
+		l.machines[1].start()
+		if err := l.c.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		in, _ := l.request(t, l.r)
+		begin := time.Now()
+		var lost *coordinator.LostError
+		if err := l.c.Infer(context.Background(), in, &coordinator.Answer{}); !errors.As(err, &lost) || time.Since(begin) != 0 {
+			t.Errorf("got %v after %v", err, time.Since(begin))
+		}
+	})
+}
