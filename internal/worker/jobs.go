@@ -18,7 +18,8 @@ const maxJobs = 32
 // job is one layer of one request. Its buffer is reused.
 type job struct {
 	head  frame.Header
-	input []byte // aligned; len is the payload's
+	layer layerSlice
+	input []byte // aligned; len is that of the layer's input
 	live  bool   // from add to done; guarded by jobs.mu
 	stop  atomic.Bool
 	wake  chan struct{} // one element: stop was set
@@ -40,7 +41,7 @@ func newJobs() *jobs {
 }
 
 // add copies the input and queues the job; false if maxJobs are held.
-func (q *jobs) add(h frame.Header, input []byte) bool {
+func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.all {
@@ -53,7 +54,7 @@ func (q *jobs) add(h frame.Header, input []byte) bool {
 		}
 		j.input = j.input[:len(input)]
 		copy(j.input, input)
-		j.head, j.live = h, true
+		j.head, j.layer, j.live = h, layer, true
 		j.stop.Store(false)
 		select {
 		case <-j.wake:
@@ -113,22 +114,13 @@ func (s *session) run(ctx context.Context, j *job) {
 	if j.stop.Load() {
 		return
 	}
-	ls, ok := s.held.slices[j.head.Layer]
-	if !ok {
-		s.failed(j.head, "this shard has no such layer")
-		return
-	}
-	if len(j.input) != 4*ls.linear.InputLen() {
-		s.failed(j.head, "the input has another size than the layer's")
-		return
-	}
 	begin := time.Now()
-	result := link.NewPayload(4 * ls.linear.OutputLen(ls.rows))
+	result := link.NewPayload(j.layer.resultBytes())
 	defer result.Release()
-	if !ls.slice.Run(s.pool, result.Float32s(), tensor.View[float32](j.input), &j.stop) {
+	if !j.layer.slice.Run(s.pool, result.Float32s(), tensor.View[float32](j.input), &j.stop) {
 		return
 	}
-	if !s.pace.wait(ctx, time.Since(begin), s.cfg.Speed, j) {
+	if !s.pace.wait(ctx, time.Since(begin), s.cfg.Speed, j) || j.stop.Load() {
 		return
 	}
 	h := j.head

@@ -20,7 +20,7 @@ type session struct {
 	computed chan struct{} // closed when the computing goroutine has returned
 	stop     context.CancelFunc
 
-	welcome  bool            // the coordinator took this worker in
+	served   bool            // the shard was held, so requests could come
 	incoming *shard.Incoming // a shard on its way; nil if none
 	assigned frame.AssignInfo
 }
@@ -102,7 +102,6 @@ func (s *session) welcomed(payload []byte) error {
 	if err := frame.Unmarshal(payload, &info); err != nil {
 		return err
 	}
-	s.welcome = true
 	s.log.Info("joined", "worker", info.Worker, "coordinator", s.conn.RemoteAddr())
 	return nil
 }
@@ -171,15 +170,23 @@ func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) err
 
 func (s *session) ready(ctx context.Context) error {
 	s.work(ctx)
+	s.served = true
 	return s.conn.Send(ctx, frame.Header{Type: frame.Ready}, nil)
 }
 
 // accept queues a request's input for computing.
 func (s *session) accept(h frame.Header, payload []byte) {
-	switch {
-	case s.stop == nil:
+	if s.stop == nil {
 		s.failed(h, "no shard is held yet")
-	case !s.jobs.add(h, payload):
+		return
+	}
+	layer, ok := s.held.slices[h.Layer]
+	switch {
+	case !ok:
+		s.failed(h, "this shard has no such layer")
+	case len(payload) != 4*layer.linear.InputLen():
+		s.failed(h, "the input has another size than the layer's")
+	case !s.jobs.add(h, layer, payload):
 		s.failed(h, fmt.Sprintf("%d requests wait already", maxJobs))
 	}
 }

@@ -23,8 +23,13 @@ import (
 	"starling/internal/shard"
 )
 
-// protocol is the version of what is said over frames.
-const protocol = 1
+const (
+	// protocol is the version of what is said over frames.
+	protocol = 1
+	// dialTime is how long dialling may take: a machine that is off answers
+	// nothing, and TCP alone would try for two minutes.
+	dialTime = 5 * time.Second
+)
 
 // Config says where a worker belongs and how it computes.
 type Config struct {
@@ -37,7 +42,7 @@ type Config struct {
 	Speed    float64 // for labs: computing takes 1/Speed as long, by sleeping; 0 is 1, real speed
 
 	// RetryMin and RetryMax bound the wait before dialling again: it starts at
-	// the former and doubles. Defaults 50 ms and 2 s. Shorter returns faster
+	// the former and doubles until a shard is held. Defaults 50 ms and 2 s. Shorter returns faster
 	// and costs a coordinator that is down more connection attempts.
 	RetryMin, RetryMax time.Duration
 
@@ -56,6 +61,7 @@ func (e *RefusedError) Error() string { return "the coordinator refused this wor
 // worker lives over all connections.
 type worker struct {
 	cfg   Config
+	hello *frame.HelloInfo
 	log   *slog.Logger
 	store *shard.Store
 	pool  *kernel.Pool
@@ -76,8 +82,11 @@ type layerSlice struct {
 	rows   int
 }
 
+func (l layerSlice) resultBytes() int { return 4 * l.linear.OutputLen(l.rows) }
+
 // Run serves until ctx ends, which gives nil, or until the coordinator refuses
-// this worker, which gives a *RefusedError. Everything else is tried again.
+// this worker, which gives a *RefusedError. An error at the start says that the
+// Config or its StateDir cannot be used. Everything else is tried again.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Dial == nil {
 		cfg.Dial = func(ctx context.Context) (*link.Conn, error) { return link.Dial(ctx, cfg.Join, cfg.Link) }
@@ -94,11 +103,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Speed == 0 {
 		cfg.Speed = 1
 	}
+	hello := &frame.HelloInfo{
+		Version: protocol, Token: cfg.Token, Name: cfg.Name, ID: cfg.ID,
+		OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: kernel.Level(), Cores: runtime.NumCPU(),
+	}
+	if err := hello.Check(); err != nil {
+		return err
+	}
 	store, err := shard.OpenStore(cfg.StateDir)
 	if err != nil {
 		return err
 	}
-	w := &worker{cfg: cfg, log: cfg.Log, store: store, pool: kernel.NewPool(cfg.Threads)}
+	w := &worker{cfg: cfg, hello: hello, log: cfg.Log, store: store, pool: kernel.NewPool(cfg.Threads)}
 	w.pace.set(1, 0)
 	defer w.pool.Close()
 	defer w.drop()
@@ -127,9 +143,11 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // connect dials once and serves until the connection ends; served says whether
-// the coordinator took this worker in.
+// a shard was held.
 func (w *worker) connect(ctx context.Context) (served bool, err error) {
-	conn, err := w.cfg.Dial(ctx)
+	dialing, cancel := context.WithTimeout(ctx, dialTime)
+	conn, err := w.cfg.Dial(dialing)
+	cancel()
 	if err != nil {
 		return false, err
 	}
@@ -139,15 +157,11 @@ func (w *worker) connect(ctx context.Context) (served bool, err error) {
 
 	s := newSession(w, conn)
 	defer s.close()
-	hello := &frame.HelloInfo{
-		Version: protocol, Token: w.cfg.Token, Name: w.cfg.Name, ID: w.cfg.ID,
-		OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: kernel.Level(), Cores: runtime.NumCPU(),
-	}
-	if err := conn.SendInfo(ctx, frame.Hello, hello); err != nil {
+	if err := conn.SendInfo(ctx, frame.Hello, w.hello); err != nil {
 		return false, err
 	}
 	err = s.serve(ctx)
-	return s.welcome, err
+	return s.served, err
 }
 
 // hold maps and prepares a shard of the store, in place of the one held.
@@ -165,9 +179,22 @@ func (w *worker) hold(sum string) error {
 			w.drop()
 			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
 		}
-		h.slices[uint32(s.Layer)] = layerSlice{slice: e, linear: s.Linear, rows: s.Rows}
+		layer := layerSlice{slice: e, linear: s.Linear, rows: s.Rows}
+		if limit := w.resultLimit(); layer.resultBytes() > limit {
+			w.drop()
+			return fmt.Errorf("layer %d of shard %s: its result of %d bytes is beyond the link's %d", s.Layer, sum, layer.resultBytes(), limit)
+		}
+		h.slices[uint32(s.Layer)] = layer
 	}
 	return nil
+}
+
+// resultLimit is the largest result in bytes that the link carries.
+func (w *worker) resultLimit() int {
+	if w.cfg.Link.MaxPayload == 0 {
+		return frame.DefaultMaxPayload
+	}
+	return int(min(w.cfg.Link.MaxPayload, 1<<30)) // 1 GiB: see link.NewPayload
 }
 
 // drop gives up the shard that is held. No job may be running.
