@@ -27,9 +27,12 @@ func inspectCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			g, err := onnx.Parse(args[0])
 			if err != nil {
-				return err
+				return withHint(err)
 			}
-			r := &inspection{Model: args[0], Opset: g.Opset, Metadata: g.Metadata}
+			r := &inspection{
+				Model: args[0], Opset: g.Opset, Metadata: g.Metadata,
+				Inputs: []value{}, Outputs: []value{}, Nodes: []node{}, Unsupported: []unsupported{}, // none is [], not null
+			}
 			for _, u := range g.Unsupported() {
 				r.Unsupported = append(r.Unsupported, unsupported{Op: u.Op, Domain: u.Domain, Opset: u.Opset, Node: u.Node})
 			}
@@ -115,7 +118,7 @@ func (r *inspection) fill(g *graph.Graph) {
 		}
 	}
 	for _, n := range g.Nodes {
-		info := node{Name: n.Name, Op: n.Op}
+		info := node{Name: n.Name, Op: n.Op, Outputs: []value{}}
 		for _, in := range n.Inputs {
 			if c := g.Constants[in]; c != nil {
 				info.Parameters += int64(c.Shape.Elements())

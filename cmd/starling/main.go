@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,6 +30,9 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A reader that goes away (| head) must not end this process before it has
+	// tidied up: with the signal caught, the write fails instead.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	root := &cobra.Command{
 		Use:   "starling",
 		Short: "Run one neural network over several small devices, and lose none of its requests with them",
@@ -47,6 +51,7 @@ request.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd, "%v", err)
 	})
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -64,6 +69,22 @@ request.
 		return 2
 	}
 	return 1
+}
+
+// helpCommand is cobra's, but a wrong topic is wrong usage.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			topic, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(cmd.Root(), "there is no command %q", strings.Join(args, " "))
+			}
+			topic.InitDefaultHelpFlag() // else it would be missing in the text
+			return topic.Help()
+		},
+	}
 }
 
 // usageError is a command used wrongly.
@@ -97,6 +118,14 @@ func exactly(n int, what string) cobra.PositionalArgs {
 		}
 		return atLeast(n, what)(cmd, args)
 	}
+}
+
+// withHint adds what to do next to the error of a file that is not there.
+func withHint(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; check the path", err)
+	}
+	return err
 }
 
 func oneLine(err error) string {

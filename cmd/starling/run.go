@@ -19,6 +19,8 @@ import (
 	"starling/internal/graph"
 	"starling/internal/input"
 	"starling/internal/onnx"
+	"starling/internal/parity"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -93,6 +95,8 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 	switch {
 	case c.Workers < 0:
 		return usage(cmd, "--workers %d is negative", c.Workers)
+	case c.Workers > parity.MaxData:
+		return usage(cmd, "--workers %d is more than %d", c.Workers, parity.MaxData)
 	case c.Parity < 0 || c.Parity > 1:
 		return usage(cmd, "--parity %d: there are 0 and 1", c.Parity)
 	case o.requests < 0:
@@ -104,15 +108,28 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}
+	switch c.Split {
+	case plan.Auto, plan.Output, plan.Channel:
+	default:
+		return usage(cmd, "--split %q: there are %s, %s and %s", c.Split, plan.Auto, plan.Output, plan.Channel)
+	}
+	switch input.Resize(o.resize) {
+	case input.Crop, input.Stretch:
+	default:
+		return usage(cmd, "--resize %q: there are %s and %s", o.resize, input.Crop, input.Stretch)
+	}
 	for _, spec := range o.faults {
 		fault, err := flock.ParseFault(spec)
 		if err != nil {
 			return usage(cmd, "%v", err)
 		}
+		switch n := c.Workers + c.Parity; {
+		case c.Workers == 0:
+			return usage(cmd, "--workers 0 has no worker for --fault %s", spec)
+		case fault.Worker >= n:
+			return usage(cmd, "--fault %s: there are only %d workers, w1 to w%d", spec, n, n)
+		}
 		c.Faults = append(c.Faults, fault)
-	}
-	if c.Workers == 0 && len(c.Faults) > 0 {
-		return usage(cmd, "--workers 0 has no worker for --fault")
 	}
 	c.Concurrency = o.concurrency
 	return nil
@@ -128,7 +145,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	}
 	g, err := onnx.Decode(path)
 	if err != nil {
-		return err
+		return withHint(err)
 	}
 	var labels []string
 	if o.labels != "" {
@@ -151,7 +168,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	defer answers.abort()
 	if o.config.Workers > 0 {
 		if err := os.MkdirAll(o.config.StateDir, 0o700); err != nil {
-			return fmt.Errorf("make the state folder: %w", err)
+			return fmt.Errorf("make the state folder: %w; choose another with --state", err)
 		}
 	}
 

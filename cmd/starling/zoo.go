@@ -39,7 +39,7 @@ NAME is one of ` + strings.Join(zoo.Names(), ", ") + `.`,
 			}
 			f, err := os.CreateTemp(filepath.Dir(file), ".starling-*.onnx")
 			if err != nil {
-				return fmt.Errorf("write %s: %w", file, err)
+				return fmt.Errorf("write %s: %w; choose a folder that exists and is writable", file, errors.Unwrap(err))
 			}
 			defer func() {
 				if err != nil {
@@ -51,7 +51,10 @@ NAME is one of ` + strings.Join(zoo.Names(), ", ") + `.`,
 			if err := errors.Join(onnx.Encode(w, g), w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 				return fmt.Errorf("write %s: %w", file, err)
 			}
-			return os.Rename(f.Name(), file)
+			if err := os.Rename(f.Name(), file); err != nil {
+				return fmt.Errorf("write %s: %w; name a file", file, errors.Unwrap(err))
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&file, "out", "o", "", "file to write")
