@@ -211,8 +211,8 @@ func (c *Coordinator) place(hello frame.HelloInfo, conn *link.Conn) (m *member, 
 func (c *Coordinator) read(m *member, conn *link.Conn) error {
 	for {
 		h, payload, err := conn.Receive()
-		var corrupt *link.CorruptError
-		if errors.As(err, &corrupt) && (corrupt.Header.Type == frame.Result || corrupt.Header.Type == frame.Failed) {
+		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok &&
+			(corrupt.Header.Type == frame.Result || corrupt.Header.Type == frame.Failed) {
 			c.damaged.Add(1)
 			c.result(m, corrupt.Header, nil)
 			continue

@@ -63,8 +63,7 @@ func (s *session) rest() {
 func (s *session) serve(ctx context.Context) error {
 	for {
 		h, payload, err := s.conn.Receive()
-		var corrupt *link.CorruptError
-		if errors.As(err, &corrupt) && corrupt.Header.Type == frame.Compute {
+		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok && corrupt.Header.Type == frame.Compute {
 			s.failed(corrupt.Header, err.Error())
 			continue
 		}
