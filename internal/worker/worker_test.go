@@ -1,0 +1,529 @@
+package worker_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"starling/internal/engine"
+	"starling/internal/frame"
+	"starling/internal/graph"
+	"starling/internal/kernel"
+	"starling/internal/link"
+	"starling/internal/plan"
+	"starling/internal/shard"
+	"starling/internal/tensor"
+	"starling/internal/worker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shards makes the shards of a model of two layers, [6,4] and [5,6], for k
+// workers. With scale, one model's weights are a multiple of another's.
+func shards(t testing.TB, k int, scale float32) []shard.Info {
+	t.Helper()
+	ramp := func(shape ...int) *tensor.Tensor {
+		x := tensor.New(tensor.Float32, shape...)
+		for i := range x.F32() {
+			x.F32()[i] = scale * float32(i+1)
+		}
+		return x
+	}
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 4}}}},
+		Constants: map[string]*tensor.Tensor{"a": ramp(6, 4), "b": ramp(5, 6)},
+		Nodes: []*graph.Node{
+			{Name: "first", Op: "Gemm", Inputs: []string{"x", "a"}, Outputs: []string{"y"}, Attrs: graph.Attrs{"transB": int64(1)}},
+			{Name: "second", Op: "Gemm", Inputs: []string{"y", "b"}, Outputs: []string{"z"}, Attrs: graph.Attrs{"transB": int64(1)}},
+		},
+		Outputs: []string{"z"},
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, plan.Options{Data: k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := shard.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos, err := shard.Build(store, g, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return infos
+}
+
+// boss is a coordinator whose every word the test says.
+type boss struct {
+	t     *testing.T
+	conns chan *link.Conn // as the worker dials
+	conn  *link.Conn      // the latest
+	done  chan error      // Run's result
+	stop  context.CancelFunc
+	read  sync.WaitGroup
+	said  chan said // what the worker said on any connection
+}
+
+type said struct {
+	h       frame.Header
+	payload string
+}
+
+// inRoom runs test in virtual time with a worker that has dialled once and said
+// Hello.
+func inRoom(t *testing.T, change func(*worker.Config), test func(t *testing.T, b *boss)) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		b := &boss{t: t, conns: make(chan *link.Conn, 100), said: make(chan said, 1000), done: make(chan error, 1)}
+		cfg := worker.Config{ID: "id", Name: "w1", Token: "secret", StateDir: dir, Threads: 1}
+		cfg.Dial = func(context.Context) (*link.Conn, error) {
+			here, there := link.Pipe(link.Config{})
+			b.conns <- there
+			return here, nil
+		}
+		if change != nil {
+			change(&cfg)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		b.stop = stop
+		go func() { b.done <- worker.Run(ctx, cfg) }()
+		b.meet()
+		test(t, b)
+		begin := time.Now()
+		stop()
+		if err := <-b.done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("ended after %v", took)
+		}
+		close(b.conns)
+		b.conn.Close()
+		for c := range b.conns {
+			c.Close()
+		}
+		b.read.Wait()
+	})
+}
+
+// meet takes the worker's next connection and hears its Hello.
+func (b *boss) meet() {
+	b.t.Helper()
+	if b.conn != nil {
+		b.conn.Close()
+	}
+	conn := <-b.conns
+	b.conn = conn
+	b.read.Go(func() {
+		for {
+			h, p, err := conn.Receive()
+			if err != nil {
+				return
+			}
+			b.said <- said{h, string(p)}
+		}
+	})
+	h := b.hear(frame.Hello)
+	var hello frame.HelloInfo
+	if err := frame.Unmarshal([]byte(h.payload), &hello); err != nil || hello.ID != "id" || hello.Token != "secret" || hello.Cores == 0 {
+		b.t.Errorf("hello %+v, %v", hello, err)
+	}
+}
+
+// hear returns the next frame, which must come now and be of that type.
+func (b *boss) hear(want frame.Type) said {
+	b.t.Helper()
+	synctest.Wait()
+	select {
+	case s := <-b.said:
+		if s.h.Type != want {
+			b.t.Fatalf("heard %v %q, want %v", s.h.Type, s.payload, want)
+		}
+		return s
+	default:
+		b.t.Fatalf("heard nothing, want %v", want)
+		panic("unreachable")
+	}
+}
+
+// hearNothing demands that the worker is silent now.
+func (b *boss) hearNothing() {
+	b.t.Helper()
+	synctest.Wait()
+	select {
+	case s := <-b.said:
+		b.t.Fatalf("heard %v %+v %q", s.h.Type, s.h, s.payload)
+	default:
+	}
+}
+
+func (b *boss) tell(h frame.Header, payload []byte) {
+	b.t.Helper()
+	p := link.PayloadOf(payload)
+	defer p.Release()
+	if err := b.conn.Send(context.Background(), h, p); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *boss) info(typ frame.Type, i frame.Info) {
+	b.t.Helper()
+	if err := b.conn.SendInfo(context.Background(), typ, i); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *boss) assign(i shard.Info) {
+	b.t.Helper()
+	b.info(frame.Welcome, &frame.WelcomeInfo{Worker: "w1"})
+	b.info(frame.Assign, &frame.AssignInfo{SHA256: i.SHA256, Size: i.Size})
+}
+
+// give sends the shard in pieces, from an offset on.
+func (b *boss) give(i shard.Info, from int) {
+	b.t.Helper()
+	raw, err := os.ReadFile(i.Path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for at := from; at < len(raw); at += 300 {
+		b.tell(frame.Header{Type: frame.Chunk, Request: uint64(at)}, raw[at:min(at+300, len(raw))])
+	}
+}
+
+// employ assigns a shard that the worker does not have.
+func (b *boss) employ(i shard.Info) {
+	b.t.Helper()
+	b.assign(i)
+	if h := b.hear(frame.Want); h.h.Request != 0 {
+		b.t.Errorf("wants from byte %d on", h.h.Request)
+	}
+	b.give(i, 0)
+	b.hear(frame.Ready)
+}
+
+// inputs of the two layers.
+var inputs = [2][]float32{{1, 2, 3, 4}, {1, 2, 3, 4, 5, 6}}
+
+func (b *boss) compute(request uint64, layer uint32) {
+	b.t.Helper()
+	b.tell(frame.Header{Type: frame.Compute, Request: request, Layer: layer, Slice: 7}, tensor.Bytes(inputs[layer]))
+}
+
+// result hears a result and compares it with what the shard gives.
+func (b *boss) result(i shard.Info, request uint64, layer uint32) {
+	b.t.Helper()
+	got := b.hear(frame.Result)
+	if got.h.Request != request || got.h.Layer != layer || got.h.Slice != 7 {
+		b.t.Errorf("result %+v, want request %d layer %d slice 7", got.h, request, layer)
+	}
+	sh, err := shard.Open(i.Path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer sh.Close()
+	for _, s := range sh.Slices {
+		if s.Layer != int(layer) {
+			continue
+		}
+		e, err := engine.NewSlice(s.Linear, s.Weights, s.Rows)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		want := make([]float32, s.Rows)
+		e.Run(nil, want, inputs[layer], nil)
+		if got.payload != string(tensor.Bytes(want)) {
+			b.t.Errorf("request %d layer %d: wrong result", request, layer)
+		}
+	}
+}
+
+func (b *boss) failed(request uint64, says string) {
+	b.t.Helper()
+	if got := b.hear(frame.Failed); got.h.Request != request || !strings.Contains(got.payload, says) {
+		b.t.Errorf("request %d failed with %q, want request %d with %q", got.h.Request, got.payload, request, says)
+	}
+}
+
+func (b *boss) delay(d time.Duration) {
+	b.info(frame.Emulate, &frame.EmulateInfo{Speed: 1, DelayMs: float64(d) / float64(time.Millisecond)})
+}
+
+func TestServes(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.employ(infos[0])
+		for request := uint64(1); request <= 5; request++ {
+			for layer := range uint32(2) {
+				b.compute(request, layer)
+				b.result(infos[0], request, layer)
+			}
+		}
+	})
+}
+
+// Frames that ask for the impossible cost an answer, not the worker.
+func TestImpossibleJobs(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.compute(1, 0)
+		b.failed(1, "no shard is held yet")
+		b.employ(infos[0])
+		for i, size := range []int{0, 4, 15, 17, 1 << 20} {
+			b.tell(frame.Header{Type: frame.Compute, Request: uint64(10 + i)}, make([]byte, size))
+			b.failed(uint64(10+i), "another size")
+		}
+		for i, layer := range []uint32{2, 1 << 31, math.MaxUint32} {
+			b.tell(frame.Header{Type: frame.Compute, Request: uint64(20 + i), Layer: layer}, make([]byte, 16))
+			b.failed(uint64(20+i), "no such layer")
+		}
+		b.tell(frame.Header{Type: frame.Cancel, Request: 99, Layer: 99}, nil)
+		b.compute(30, 0)
+		b.result(infos[0], 30, 0)
+	})
+}
+
+// 32 jobs are held, one of them running; the next ones are refused at once.
+func TestTooManyJobs(t *testing.T) {
+	const most = 32
+	infos := shards(t, 2, 1)
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.employ(infos[0])
+		b.delay(time.Second)
+		for request := range uint64(most) {
+			b.compute(request, 0)
+		}
+		b.hearNothing()
+		for request := uint64(most); request < most+3; request++ {
+			b.compute(request, 0)
+			b.failed(request, "32 requests wait already")
+		}
+		for request := range uint64(most) {
+			time.Sleep(time.Second)
+			b.result(infos[0], request, 0)
+		}
+		b.delay(0)
+		b.compute(100, 1)
+		b.result(infos[0], 100, 1)
+	})
+}
+
+func TestCancel(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		cancel := func(request uint64, layer uint32) {
+			b.tell(frame.Header{Type: frame.Cancel, Request: request, Layer: layer}, nil)
+		}
+		b.employ(infos[0])
+		b.delay(time.Second)
+		for request := uint64(1); request <= 4; request++ {
+			b.compute(request, 0)
+		}
+		cancel(3, 0) // waits
+		cancel(4, 1) // is another layer
+		time.Sleep(500 * time.Millisecond)
+		cancel(1, 0) // runs
+		b.hearNothing()
+		time.Sleep(time.Second) // of the second; the first has ended half-way
+		b.result(infos[0], 2, 0)
+		time.Sleep(time.Second)
+		b.result(infos[0], 4, 0)
+		// A cancel, even one that comes too late, touches no later job in the same
+		// place.
+		cancel(1, 0)
+		cancel(4, 0)
+		for request := uint64(5); request < 10; request++ {
+			b.compute(request, 0)
+		}
+		for request := uint64(5); request < 10; request++ {
+			time.Sleep(time.Second)
+			b.result(infos[0], request, 0)
+		}
+		// All places are free again, whatever was cancelled.
+		for request := uint64(10); request < 100; request++ {
+			b.compute(request, 0)
+			cancel(request, 0)
+			b.hearNothing()
+		}
+	})
+}
+
+// Another shard takes the place of the one held; jobs for the old one are
+// dropped, and the old one is still kept.
+func TestReassign(t *testing.T) {
+	infos, others := shards(t, 2, 1), shards(t, 2, 3)
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.employ(infos[0])
+		b.delay(time.Second)
+		b.compute(1, 0) // runs
+		b.compute(2, 0) // waits
+		b.employ(others[1])
+		b.compute(3, 0)
+		time.Sleep(time.Second)
+		b.result(others[1], 3, 0)
+		b.assign(infos[0])
+		b.hear(frame.Ready)
+		b.delay(0)
+		b.compute(4, 1)
+		b.result(infos[0], 4, 1)
+		b.assign(infos[0])
+		b.hear(frame.Ready)
+		// An assignment in the middle of a shard's arrival.
+		third := shards(b.t, 2, 5)[0]
+		b.assign(third)
+		b.hear(frame.Want)
+		b.tell(frame.Header{Type: frame.Chunk}, make([]byte, 300))
+		b.compute(5, 0)
+		b.failed(5, "no shard is held yet")
+		b.employ(third)
+		b.compute(6, 0)
+		b.result(third, 6, 0)
+	})
+}
+
+// What goes wrong with a shard's arrival ends the connection; the worker dials
+// again and nothing of it is left.
+func TestWrongShard(t *testing.T) {
+	infos := shards(t, 2, 1)
+	for _, c := range []struct {
+		name string
+		send func(b *boss)
+	}{
+		{"wrong bytes", func(b *boss) {
+			b.tell(frame.Header{Type: frame.Chunk}, make([]byte, infos[0].Size))
+		}},
+		{"too many bytes", func(b *boss) {
+			b.tell(frame.Header{Type: frame.Chunk}, make([]byte, infos[0].Size+1))
+		}},
+		{"a piece left out", func(b *boss) { b.give(infos[0], 300) }},
+		{"a piece twice", func(b *boss) {
+			b.tell(frame.Header{Type: frame.Chunk}, make([]byte, 300))
+			b.tell(frame.Header{Type: frame.Chunk}, make([]byte, 300))
+		}},
+		{"an end in the middle", func(b *boss) {
+			b.tell(frame.Header{Type: frame.Chunk}, make([]byte, 300))
+			b.tell(frame.Header{Type: frame.Bye}, nil)
+		}},
+		{"a frame of another type", func(b *boss) { b.tell(frame.Header{Type: frame.Ready}, nil) }},
+		{"an assignment that is no JSON", func(b *boss) { b.tell(frame.Header{Type: frame.Assign}, []byte("x")) }},
+		{"an assignment out of the folder", func(b *boss) {
+			b.tell(frame.Header{Type: frame.Assign}, []byte(`{"sha256":"../../../../etc/passwd","size":5}`))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var dir string
+			inRoom(t, func(cfg *worker.Config) { dir = cfg.StateDir }, func(t *testing.T, b *boss) {
+				b.assign(infos[0])
+				b.hear(frame.Want)
+				c.send(b)
+				synctest.Wait()
+				names, err := os.ReadDir(dir)
+				if err != nil || len(names) != 0 {
+					t.Errorf("left %v, %v", names, err)
+				}
+				b.meet()
+				b.employ(infos[0])
+				b.compute(1, 0)
+				b.result(infos[0], 1, 0)
+			})
+		})
+	}
+}
+
+// A kept shard is served at once on a new connection and by a new process. If
+// it was damaged meanwhile, it is asked for again.
+func TestKeptShard(t *testing.T) {
+	infos := shards(t, 2, 1)
+	dir := t.TempDir()
+	same := func(cfg *worker.Config) { cfg.StateDir = dir }
+	inRoom(t, same, func(_ *testing.T, b *boss) {
+		b.employ(infos[0])
+		b.meet() // a new connection
+		b.assign(infos[0])
+		b.hear(frame.Ready)
+		b.compute(1, 0)
+		b.result(infos[0], 1, 0)
+	})
+	inRoom(t, same, func(_ *testing.T, b *boss) {
+		b.assign(infos[0])
+		b.hear(frame.Ready)
+		b.compute(1, 0)
+		b.result(infos[0], 1, 0)
+	})
+	path := filepath.Join(dir, infos[0].SHA256+".shard")
+	for _, damage := range []func(raw []byte) []byte{
+		func(raw []byte) []byte { raw[64] ^= 1; return raw },
+		func(raw []byte) []byte { return raw[:len(raw)/2] },
+		func([]byte) []byte { return nil },
+	} {
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, damage(raw), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		inRoom(t, same, func(_ *testing.T, b *boss) {
+			b.employ(infos[0])
+			b.compute(1, 0)
+			b.result(infos[0], 1, 0)
+		})
+	}
+}
+
+// A shard that a liar made: its checksums are right, but a result would be
+// beyond what the link carries. It is not held, and not a panic.
+func TestShardOfHugeResult(t *testing.T) {
+	conv := kernel.Conv2D{
+		N: 1, C: 1, H: 1, W: 1, M: 1, KH: 1, KW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
+		PadTop: 1 << 13, PadLeft: 1 << 13, OH: 1<<13 + 1, OW: 1<<13 + 1, // 256 MiB and a little
+	}
+	store, err := shard.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1, 1, 1}}}},
+		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1, 1, 1)},
+		Nodes: []*graph.Node{{
+			Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"},
+			Attrs: graph.Attrs{"pads": []int64{int64(conv.PadTop), int64(conv.PadLeft), 0, 0}},
+		}},
+		Outputs: []string{"y"},
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, plan.Options{Data: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Layers[0].Linear.Conv != conv {
+		t.Fatalf("layer %+v", p.Layers[0].Linear)
+	}
+	infos, err := shard.Build(store, g, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.assign(infos[0])
+		b.hear(frame.Want)
+		b.give(infos[0], 0)
+		b.hearNothing()
+		b.meet()
+	})
+}
