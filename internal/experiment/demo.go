@@ -61,7 +61,7 @@ func Demo(ctx context.Context, w io.Writer, command []string) error {
 		"%d requests, then a worker fails in the middle of the next one, then the rest.\n\n",
 		k, digits.Count, 2*rounds, n)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "run\trequests\tanswered\tlost\tdecoded\tright before\tright after\tmedian ms before\tafter\tlongest wait\t")
+	fmt.Fprintln(t, "run\trequests\tanswered\tlost\tdecoded\tright before\tright after\tmedian ms before\tmedian ms after\tlongest ms\t")
 	var plain []int // classes
 	var failures []error
 	for _, run := range runs {
@@ -85,7 +85,7 @@ func Demo(ctx context.Context, w io.Writer, command []string) error {
 	}
 	fmt.Fprint(w, `
 decoded: slices that a worker owed and that parity gave instead, by a subtraction.
-right: digits read right, of those answered, before and after the fault.
+right: digits read right, of those answered, before and after the fault; so the latencies.
 Without parity every request needs every worker: what the lost one owed is lost.
 `)
 	return errors.Join(failures...)
