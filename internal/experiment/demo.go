@@ -87,6 +87,7 @@ func Demo(ctx context.Context, w io.Writer, command []string) error {
 decoded: slices that a worker owed and that parity gave instead, by a subtraction.
 right: digits read right, of those answered, before and after the fault; so the latencies.
 Without parity every request needs every worker: what the lost one owed is lost.
+This network is far too small to gain from splitting; look at what a failure costs.
 `)
 	return errors.Join(failures...)
 }
