@@ -6,51 +6,11 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"testing"
 
 	"starling/internal/coordinator"
-	"starling/internal/link"
 	"starling/internal/tensor"
-	"starling/internal/worker"
 )
-
-// overTCP runs a flock of this process over loopback until test returns.
-func overTCP(t testing.TB, p *prepared, cfg coordinator.Config, test func(c *coordinator.Coordinator)) {
-	t.Helper()
-	c, err := coordinator.New(p.g, p.plan, p.infos, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := link.Listen("127.0.0.1:0", link.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
-	defer c.Close()
-	running.Go(func() {
-		if err := c.Serve(listener); err != nil {
-			t.Error(err)
-		}
-	})
-	for i := range p.plan.N() {
-		running.Go(func() {
-			err := worker.Run(ctx, worker.Config{
-				Join: listener.Addr().String(), ID: string(rune('a' + i)), StateDir: p.dir, Threads: 1,
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	if err := c.WaitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
-	test(c)
-}
 
 // A warm request allocates nothing, on neither side. Both sides run in this
 // process and all that it allocates is counted, up to one in ten requests for a
@@ -59,14 +19,23 @@ func overTCP(t testing.TB, p *prepared, cfg coordinator.Config, test func(c *coo
 // race detector, under which this file is left out.
 func TestWarmRequestAllocatesNothing(t *testing.T) {
 	const requests = 500
-	for name := range models {
-		t.Run(name, func(t *testing.T) {
-			p := model(t, name, 2, 3, 1)
+	for _, c := range []struct {
+		name, model string
+		dead        []int
+	}{
+		{"dense", "dense", nil}, {"convolutions", "conv", nil},
+		{"one is dead", "conv", []int{1}}, {"two are dead", "conv", []int{0, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := model(t, c.model, 2, 3, 1)
 			in, want := p.request(t, random(t))
-			overTCP(t, p, coordinator.Config{}, func(c *coordinator.Coordinator) {
+			overTCP(t, p, coordinator.Config{}, func(f *flock) {
+				for _, w := range c.dead {
+					f.kill(w)
+				}
 				var a coordinator.Answer
 				infer := func() {
-					if err := c.Infer(context.Background(), in, &a); err != nil || !same(a.Outputs, want) {
+					if err := f.c.Infer(context.Background(), in, &a); err != nil || !same(a.Outputs, want) {
 						t.Fatalf("request %d: %v", a.Request, err)
 					}
 				}
@@ -80,8 +49,9 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 					infer()
 				}
 				runtime.ReadMemStats(&after)
-				t.Logf("%d allocations, %d bytes in %d requests", after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, requests)
-				if n := after.Mallocs - before.Mallocs; n >= requests/10 {
+				n := after.Mallocs - before.Mallocs
+				t.Logf("%d allocations, %d bytes in %d requests", n, after.TotalAlloc-before.TotalAlloc, requests)
+				if n >= requests/10 {
 					t.Errorf("%d allocations in %d requests", n, requests)
 				}
 			})
@@ -92,11 +62,11 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 func BenchmarkRequest(b *testing.B) {
 	p := model(b, "conv", 1, 3, 1)
 	in := []*tensor.Tensor{tensor.New(tensor.Float32, p.g.Inputs[0].Shape...)}
-	overTCP(b, p, coordinator.Config{}, func(c *coordinator.Coordinator) {
+	overTCP(b, p, coordinator.Config{}, func(f *flock) {
 		var a coordinator.Answer
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := c.Infer(context.Background(), in, &a); err != nil {
+			if err := f.c.Infer(context.Background(), in, &a); err != nil {
 				b.Fatal(err)
 			}
 		}

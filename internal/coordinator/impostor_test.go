@@ -22,45 +22,60 @@ import (
 // impostor is a worker that says of each request what answer does: right is the
 // result of an honest one.
 type impostor struct {
-	l      *lab
+	t      testing.TB
+	p      *prepared
+	slot   int
 	conn   *link.Conn
+	shard  *shard.Shard
 	slices map[uint32]*engine.Slice
 	answer func(im *impostor, h frame.Header, right []float32)
 	ended  chan struct{}
 }
 
-func (l *lab) impostor(slot int, answer func(*impostor, frame.Header, []float32)) *impostor {
-	l.t.Helper()
-	sh, err := shard.Open(l.infos[slot].Path)
+func newImpostor(t testing.TB, p *prepared, slot int, answer func(*impostor, frame.Header, []float32)) *impostor {
+	t.Helper()
+	sh, err := shard.Open(p.infos[slot].Path)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	im := &impostor{l: l, slices: map[uint32]*engine.Slice{}, answer: answer, ended: make(chan struct{})}
+	im := &impostor{t: t, p: p, slot: slot, shard: sh, slices: map[uint32]*engine.Slice{}, answer: answer, ended: make(chan struct{})}
 	for _, s := range sh.Slices {
 		if im.slices[uint32(s.Layer)], err = engine.NewSlice(s.Linear, s.Weights, s.Rows); err != nil {
-			l.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	here, there := link.Pipe(link.Config{})
-	im.conn = here
-	if err := l.c.Attach(there); err != nil {
-		l.t.Fatal(err)
-	}
-	hello := &frame.HelloInfo{Version: 1, ID: fmt.Sprintf("impostor-%d", slot), Name: fmt.Sprintf("w%d", slot+1)}
-	if err := here.SendInfo(context.Background(), frame.Hello, hello); err != nil {
-		l.t.Fatal(err)
+	return im
+}
+
+// join says hello and serves on conn until that ends.
+func (im *impostor) join(conn *link.Conn) {
+	im.t.Helper()
+	im.conn = conn
+	hello := &frame.HelloInfo{Version: 1, ID: fmt.Sprintf("impostor-%d", im.slot), Name: fmt.Sprintf("w%d", im.slot+1)}
+	if err := conn.SendInfo(context.Background(), frame.Hello, hello); err != nil {
+		im.t.Fatal(err)
 	}
 	go func() {
 		defer close(im.ended)
-		defer sh.Close()
-		defer here.Close()
-		im.serve(sh)
+		defer im.shard.Close()
+		defer conn.Close()
+		im.serve()
 	}()
+}
+
+func (l *lab) impostor(slot int, answer func(*impostor, frame.Header, []float32)) *impostor {
+	l.t.Helper()
+	im := newImpostor(l.t, l.prepared, slot, answer)
+	here, there := link.Pipe(link.Config{})
+	if err := l.c.Attach(there); err != nil {
+		l.t.Fatal(err)
+	}
+	im.join(here)
 	synctest.Wait()
 	return im
 }
 
-func (im *impostor) serve(sh *shard.Shard) {
+func (im *impostor) serve() {
 	for {
 		h, payload, err := im.conn.Receive()
 		if err != nil {
@@ -72,7 +87,7 @@ func (im *impostor) serve(sh *shard.Shard) {
 		case frame.Compute:
 			var rows int
 			var linear engine.Linear
-			for _, s := range sh.Slices {
+			for _, s := range im.shard.Slices {
 				if uint32(s.Layer) == h.Layer {
 					rows, linear = s.Rows, s.Linear
 				}
@@ -88,7 +103,7 @@ func (im *impostor) serve(sh *shard.Shard) {
 func (im *impostor) send(h frame.Header, result []float32) {
 	p := link.PayloadOf(tensor.Bytes(result))
 	defer p.Release()
-	im.conn.TrySend(h, p)
+	_ = im.conn.Send(context.Background(), h, p) // an error: the connection has ended
 }
 
 func (im *impostor) end() {
@@ -133,8 +148,8 @@ func TestImpostor(t *testing.T) {
 			}
 		}},
 		{"other slices, of their size", false, false, func(im *impostor, h frame.Header, _ []float32) {
-			layer := im.l.plan.Layers[h.Layer]
-			for s := range im.l.plan.N() {
+			layer := im.p.plan.Layers[h.Layer]
+			for s := range im.p.plan.N() {
 				if other := h; uint32(s) != h.Slice {
 					other.Slice = uint32(s)
 					im.send(other, wrong(layer.Linear.OutputLen(layer.Height(s))))
@@ -331,4 +346,57 @@ func TestGoodbyeWithoutParity(t *testing.T) {
 			t.Errorf("got %v after %v", err, time.Since(begin))
 		}
 	})
+}
+
+// A worker that takes no bytes: what does not fit into its queue is known to be
+// lost at once, so requests do not wait even for the first grace.
+func TestFullQueue(t *testing.T) {
+	const each = 10 * time.Millisecond
+	inLab(t, model(t, "dense", 1, 3, 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+		l.start(0)
+		l.delay(each, 1, 2, 3)
+		here, there := net.Pipe() // without a buffer of its own
+		if err := l.c.Attach(link.New(there, link.Config{Queue: 3, WriteDeadline: time.Minute})); err != nil {
+			t.Fatal(err)
+		}
+		joinDeaf(t, here)
+		if err := l.c.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			a, took := l.infer()
+			want := 2 * each
+			if i == 0 {
+				want += each
+			}
+			if took != want || len(a.Decoded) != l.dataLayers(0) || len(a.Recomputed) != 0 {
+				t.Errorf("request %d took %v: %+v", a.Request, took, a)
+			}
+			// Three frames at most were accepted and had to be given up.
+			if i >= 3 && a.Late != 0 {
+				t.Errorf("request %d: %d late", a.Request, a.Late)
+			}
+		}
+	})
+}
+
+// joinDeaf joins and then reads nothing more, while its pings go on.
+func joinDeaf(t *testing.T, nc net.Conn) {
+	t.Helper()
+	conn := link.New(nc, link.Config{})
+	t.Cleanup(func() { conn.Close() })
+	hello := &frame.HelloInfo{Version: 1, ID: "deaf", Name: "w1"}
+	if err := conn.SendInfo(context.Background(), frame.Hello, hello); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		h, _, err := conn.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Type == frame.Assign {
+			conn.TrySend(frame.Header{Type: frame.Ready}, nil)
+			return
+		}
+	}
 }

@@ -64,7 +64,7 @@ func (s *session) serve(ctx context.Context) error {
 	for {
 		h, payload, err := s.conn.Receive()
 		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok && corrupt.Header.Type == frame.Compute {
-			s.failed(corrupt.Header, err.Error())
+			s.failed(ctx, corrupt.Header, err.Error())
 			continue
 		}
 		if err != nil {
@@ -72,7 +72,7 @@ func (s *session) serve(ctx context.Context) error {
 		}
 		switch h.Type {
 		case frame.Compute:
-			s.accept(h, payload)
+			s.accept(ctx, h, payload)
 		case frame.Cancel:
 			s.jobs.cancel(h.Request, h.Layer)
 		case frame.Welcome:
@@ -174,27 +174,28 @@ func (s *session) ready(ctx context.Context) error {
 }
 
 // accept queues a request's input for computing.
-func (s *session) accept(h frame.Header, payload []byte) {
+func (s *session) accept(ctx context.Context, h frame.Header, payload []byte) {
 	if s.stop == nil {
-		s.failed(h, "no shard is held yet")
+		s.failed(ctx, h, "no shard is held yet")
 		return
 	}
 	layer, ok := s.held.slices[h.Layer]
 	switch {
 	case !ok:
-		s.failed(h, "this shard has no such layer")
+		s.failed(ctx, h, "this shard has no such layer")
 	case len(payload) != 4*layer.linear.InputLen():
-		s.failed(h, "the input has another size than the layer's")
+		s.failed(ctx, h, "the input has another size than the layer's")
 	case !s.jobs.add(h, layer, payload):
-		s.failed(h, fmt.Sprintf("%d requests wait already", maxJobs))
+		s.failed(ctx, h, fmt.Sprintf("%d requests wait already", maxJobs))
 	}
 }
 
-// failed tells the coordinator that a result will not come. If even that does
-// not fit into the queue the coordinator learns it by its own deadline.
-func (s *session) failed(h frame.Header, reason string) {
+// failed tells the coordinator that a result will not come. It waits for room in
+// the queue: without parity the coordinator waits for nothing else. An error
+// means that the connection has ended; its reader knows.
+func (s *session) failed(ctx context.Context, h frame.Header, reason string) {
 	p := link.PayloadOf([]byte(frame.Reason(reason)))
 	defer p.Release()
 	h.Type = frame.Failed
-	s.conn.TrySend(h, p)
+	_ = s.conn.Send(ctx, h, p)
 }

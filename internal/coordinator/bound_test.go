@@ -1,0 +1,129 @@
+package coordinator_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"starling/internal/coordinator"
+	"starling/internal/graph"
+	"starling/internal/parity"
+	"starling/internal/tensor"
+)
+
+// With weights that are no whole numbers a decoded result differs from the
+// computed one, by parity.Bound at most; all others are equal.
+func TestDecodedWithinBound(t *testing.T) {
+	const k = 3
+	fill := func(b *builder, shape ...int) string {
+		w := whole(b.r, shape...)
+		for i := range w.F32() {
+			w.F32()[i] = float32(b.r.NormFloat64())
+		}
+		name := fmt.Sprintf("c%d", len(b.g.Constants))
+		b.g.Constants[name] = w
+		return name
+	}
+	dense := func(batch int) *graph.Graph {
+		b := newBuilder(batch, 301)
+		b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, fill(b, 31, 301))
+		return b.graph()
+	}
+	conv := newBuilder(2, 5, 9, 8)
+	conv.node("Conv", graph.Attrs{"pads": []int64{1, 1, 1, 1}, "strides": []int64{2, 1}}, conv.last, fill(conv, 10, 5, 3, 3))
+	for _, c := range []struct {
+		name string
+		g    *graph.Graph
+	}{{"dense", dense(1)}, {"dense, batch of 3", dense(3)}, {"convolution", conv.graph()}} {
+		p := prepare(t, c.g, k, 1)
+		for dead := range k + 1 {
+			t.Run(fmt.Sprintf("%s, w%d dead", c.name, dead+1), func(t *testing.T) {
+				inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
+					l.start(dead)
+					for range 5 {
+						checkBound(t, l, dead)
+					}
+				})
+			})
+		}
+	}
+}
+
+// checkBound runs a request without a worker. Its one layer is y = W·x; the
+// same layer with |W| and |x| gives each row's Σ|W|·|x|, to be added over the
+// rows that parity joined. That is computed in float32 too, of K products all
+// positive, so it may be short by γ_K, less than 1 in 10,000 for K ≤ 1,000.
+func checkBound(t *testing.T, l *lab, dead int) {
+	t.Helper()
+	in := []*tensor.Tensor{normal(l.r, l.g.Inputs[0].Shape...)}
+	want := l.local(t, in)[0].F32()
+	var a coordinator.Answer
+	if err := l.c.Infer(context.Background(), in, &a); err != nil {
+		t.Fatal(err)
+	}
+	layer := l.plan.Layers[0]
+	missing := l.plan.SliceOf(0, dead)
+	if (len(a.Decoded) == 1) != (missing < l.plan.Data) {
+		t.Fatalf("decoded %v", a.Decoded)
+	}
+	sums := absolute(t, l, in)
+	rows, inner := layer.Linear.Rows, layer.Linear.Inner
+	differ := false
+	for i, got := range a.Outputs[0].F32() {
+		row := i / inner % rows
+		if missing == l.plan.Data || row < begin(layer.Rows(missing)) || row >= end(layer.Rows(missing)) {
+			if got != want[i] {
+				t.Fatalf("row %d, not decoded: %v, want %v", row, got, want[i])
+			}
+			continue
+		}
+		var sum float64
+		for j := range l.plan.Data {
+			from, to := layer.Rows(j)
+			if r := from + row - begin(layer.Rows(missing)); r < to {
+				sum += float64(sums[i+(r-row)*inner])
+			}
+		}
+		off := math.Abs(float64(got) - float64(want[i]))
+		if bound := parity.Bound(l.plan.Data, layer.Linear.Cols, sum*1.0001); off > bound {
+			t.Errorf("row %d: %v, want %v: %g off, bound %g", row, got, want[i], off, bound)
+		}
+		differ = differ || off > 0
+	}
+	if differ != (len(a.Decoded) == 1) {
+		t.Errorf("decoded %v, results differ: %v", a.Decoded, differ)
+	}
+}
+
+func begin(from, _ int) int { return from }
+func end(_, to int) int     { return to }
+
+// absolute runs the model's layer with the absolute values of its weights and
+// inputs.
+func absolute(t *testing.T, l *lab, in []*tensor.Tensor) []float32 {
+	t.Helper()
+	abs := func(x *tensor.Tensor) *tensor.Tensor {
+		y := x.Clone()
+		for i, v := range y.F32() {
+			y.F32()[i] = float32(math.Abs(float64(v)))
+		}
+		return y
+	}
+	g := *l.g
+	g.Constants = map[string]*tensor.Tensor{}
+	for name, w := range l.g.Constants {
+		g.Constants[name] = abs(w)
+	}
+	positive := &prepared{g: &g}
+	return positive.local(t, []*tensor.Tensor{abs(in[0])})[0].F32()
+}
+
+func normal(r *rand.Rand, shape ...int) *tensor.Tensor {
+	x := tensor.New(tensor.Float32, shape...)
+	for i := range x.F32() {
+		x.F32()[i] = float32(r.NormFloat64())
+	}
+	return x
+}

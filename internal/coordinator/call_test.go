@@ -1,0 +1,66 @@
+package coordinator
+
+import (
+	"testing"
+
+	"starling/internal/frame"
+	"starling/internal/graph"
+	"starling/internal/plan"
+	"starling/internal/tensor"
+)
+
+// A result's reader may have looked up a call before the call went on to
+// another request or layer, or to none: then it must not touch anything.
+// Nothing but a reader that is held up at that very point shows it, so the
+// point is played here.
+func TestLateDelivery(t *testing.T) {
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1}}}},
+		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1)},
+		Nodes: []*graph.Node{
+			{Name: "a", Op: "MatMul", Inputs: []string{"x", "w"}, Outputs: []string{"y"}},
+			{Name: "b", Op: "MatMul", Inputs: []string{"y", "w"}, Outputs: []string{"z"}},
+		},
+		Outputs: []string{"z"},
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, plan.Options{Data: 1, Parity: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &member{}
+	for _, c := range []struct {
+		name  string
+		layer int // under way, of request 5
+		h     frame.Header
+		m     *member
+		taken bool
+	}{
+		{"the one meant", 0, frame.Header{Request: 5}, w, true},
+		{"earlier request", 0, frame.Header{Request: 4}, w, false},
+		{"later request", 0, frame.Header{Request: 6}, w, false},
+		{"earlier layer", 1, frame.Header{Request: 5}, w, false},
+		{"between layers", none, frame.Header{Request: 5}, w, false},
+		{"between layers, a layer like none", none, frame.Header{Request: 5, Layer: 1<<32 - 1}, w, false},
+		{"another worker", 0, frame.Header{Request: 5}, &member{}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for s := range p.N() {
+				l := &call{
+					c: &Coordinator{plan: p}, changed: make(chan struct{}, 1),
+					request: 5, layer: c.layer, out: []float32{0}, parity: []float32{0},
+					slices: make([]part, p.N()),
+				}
+				l.slices[s] = part{state: pending, worker: w}
+				c.h.Slice = uint32(s)
+				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
+				if taken := l.slices[s].state == arrived; taken != c.taken || (l.out[0]+l.parity[0] == 7) != c.taken {
+					t.Errorf("slice %d: state %d, output %v, parity %v", s, l.slices[s].state, l.out, l.parity)
+				}
+			}
+		})
+	}
+}
