@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestParseLies(t *testing.T) {
 		{"negative rows", func(s []sliceMeta) { s[0].Rows = -1 }, "-1 rows of 4"},
 		{"negative cols", func(s []sliceMeta) { s[0].Linear.Cols = -8 }, "must be positive"},
 		{"huge rows and cols", func(s []sliceMeta) { s[0].Linear.Rows, s[0].Linear.Cols, s[0].Rows = huge, huge, huge }, "layer 0"},
-		{"huge batch", func(s []sliceMeta) { s[0].Linear.Outer = 1 << 62 }, "overflows"},
+		{"huge batch", func(s []sliceMeta) { s[0].Linear.Outer = math.MaxInt }, "impossible shape"},
 		{"unknown operator", func(s []sliceMeta) { s[0].Linear.Op = "Softmax" }, "not a linear layer"},
 		{"geometry of no convolution", func(s []sliceMeta) { s[0].Linear.Op = "Conv" }, "convolution"},
 		{"geometry at a dense layer", func(s []sliceMeta) { s[0].Linear.Conv = kernel.Conv2D{N: 1} }, "geometry"},
@@ -174,8 +175,8 @@ func TestParseFlips(t *testing.T) {
 }
 
 // A description of as many and as short slices as fit takes memory for at most
-// maxLayers of them, of some 250 bytes each and doubling as they come: below
-// 64 MiB, where all of them would take over a GiB.
+// maxLayers of them. Of some 250 bytes each, doubling as they come, with what
+// the decoder needs, that is below 128 MiB; all of them would take over a GiB.
 func TestParseAllocatesLittle(t *testing.T) {
 	n := maxMetaSize/2 - 16
 	file := assemble(nil, `{"slices":[`+strings.Repeat(`{},`, n*2/3)+`{}]}`)
