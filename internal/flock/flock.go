@@ -136,7 +136,8 @@ func (f *Flock) waitReady(ctx context.Context, limit time.Duration) error {
 }
 
 // Close ends the workers, removes what they kept, and returns when all is gone.
-// It may be called on what a failed Start returned.
+// It may be called on what a failed Start returned, and again, one call at a
+// time.
 func (f *Flock) Close() error {
 	errs := []error{f.faults.stop()}
 	if f.Coordinator != nil {
@@ -144,6 +145,7 @@ func (f *Flock) Close() error {
 	}
 	if f.served != nil {
 		errs = append(errs, <-f.served)
+		f.served = nil
 	}
 	if f.workers != nil {
 		f.workers.end()
