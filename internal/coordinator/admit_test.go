@@ -103,6 +103,12 @@ func TestStrangers(t *testing.T) {
 			_, _ = nc.Write([]byte("GET / HTTP/1.1\r\nHost: starling\r\nAccept: */*\r\n\r\n"))
 		}},
 		{"begins with another frame", 0, func(nc net.Conn) { say(nc, frame.Ready, "") }},
+		{"promises a tensor before its hello", 0, func(nc net.Conn) {
+			// Only the header: who is not admitted has no right to the rest.
+			var b [frame.HeaderSize]byte
+			(&frame.Header{Type: frame.Result, Length: 1000}).Put(&b)
+			_, _ = nc.Write(b[:])
+		}},
 		{"a hello that is no JSON", 0, func(nc net.Conn) { say(nc, frame.Hello, "worker") }},
 		{"a hello of version 0", 0, func(nc net.Conn) { say(nc, frame.Hello, `{"id":"x"}`) }},
 		{"a name of control characters", 0, func(nc net.Conn) { say(nc, frame.Hello, `{"version":1,"id":"x","name":"\u001b[2J"}`) }},
@@ -135,6 +141,39 @@ func TestStrangers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of many that connect and say nothing of themselves, no more than 64 are kept
+// waiting; the others are hung up on, and workers get in afterwards.
+func TestManyStrangers(t *testing.T) {
+	inLab(t, model(t, "dense", 1, 3, 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+		var ends []*link.Conn
+		for range 100 {
+			here, there := link.Pipe(link.Config{})
+			defer here.Close()
+			if err := l.c.Attach(there); err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, here)
+		}
+		synctest.Wait()
+		open := 0
+		for _, e := range ends {
+			go e.Receive()
+		}
+		synctest.Wait()
+		for _, e := range ends {
+			if e.Err() == nil {
+				open++
+			}
+		}
+		if open != 64 {
+			t.Errorf("%d of 100 connections are open, want 64", open)
+		}
+		time.Sleep(6 * time.Second) // until they are hung up on, too
+		l.start()
+		l.infer()
+	})
 }
 
 // say writes a frame.

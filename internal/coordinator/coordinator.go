@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,8 @@ const (
 	graceFloor    = 2 * time.Millisecond  // a scheduler's hiccup is not lateness
 	patienceFloor = 50 * time.Millisecond // neither is this worth computing a slice twice
 	patienceFirst = 5 * time.Second       // before a layer's usual time is known
+	acceptWait    = 100 * time.Millisecond
+	maxStrangers  = 64 // connections that have not said hello yet
 )
 
 // LostError says which slices of a layer nobody could give. It wraps
@@ -90,6 +93,11 @@ type Coordinator struct {
 	pool    *kernel.Pool
 	local   *fallback
 
+	// largest is the most that an admitted worker may send at once, in bytes:
+	// twice the largest result. One of a wrong length costs itself; what is
+	// longer than that costs the connection.
+	largest uint32
+
 	members []*member
 	usual   []atomic.Int64 // by layer: nanoseconds from scatter to the k-th result, smoothed
 	number  atomic.Uint64  // of the last request
@@ -97,6 +105,7 @@ type Coordinator struct {
 
 	mu      sync.Mutex // guards the fields below and the members' connections
 	calls   map[uint64]*call
+	strange int           // connections that are not admitted yet
 	changed chan struct{} // closed and renewed when a member's state changes
 	closed  bool
 
@@ -139,6 +148,8 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	split := make(map[string]int, len(p.Layers))
 	for i, l := range p.Layers {
 		split[l.Node] = i
+		size := 2 * 4 * int64(l.Linear.OutputLen(l.Height(p.Data)))
+		c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
 	}
 	var err error
 	if p.Data > 0 {
@@ -161,8 +172,8 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	return c, nil
 }
 
-// Serve takes in workers until Close, which closes l and makes it return nil.
-func (c *Coordinator) Serve(l *link.Listener) error {
+// Serve takes in workers until Close, which closes l.
+func (c *Coordinator) Serve(l *link.Listener) {
 	stop := context.AfterFunc(c.ctx, func() { l.Close() })
 	defer stop()
 	for {
@@ -171,18 +182,24 @@ func (c *Coordinator) Serve(l *link.Listener) error {
 			if err == nil {
 				conn.Close()
 			}
-			return nil
+			return
 		}
-		if err != nil {
-			return err
+		if err != nil { // as too many open files: it may pass
+			c.log.Warn("accept a worker", "cause", err)
+			select {
+			case <-time.After(acceptWait):
+			case <-c.ctx.Done():
+			}
+			continue
 		}
 		if err := c.Attach(conn); err != nil {
-			return nil
+			return
 		}
 	}
 }
 
-// Attach takes over a connection on which a worker will introduce itself.
+// Attach takes over a connection on which a worker will introduce itself. It is
+// closed at once if too many others have not done so yet.
 func (c *Coordinator) Attach(conn *link.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,6 +207,12 @@ func (c *Coordinator) Attach(conn *link.Conn) error {
 		conn.Close()
 		return ErrClosed
 	}
+	if c.strange == maxStrangers {
+		c.log.Warn("too many connections that do not say hello", "address", conn.RemoteAddr())
+		conn.Close()
+		return nil
+	}
+	c.strange++
 	c.conns.Go(func() { c.attend(conn) })
 	return nil
 }

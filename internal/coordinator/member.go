@@ -120,6 +120,9 @@ func (c *Coordinator) attend(conn *link.Conn) {
 	})
 	defer stop()
 	m, err := c.admit(conn)
+	c.mu.Lock()
+	c.strange--
+	c.mu.Unlock()
 	if err != nil {
 		c.log.Warn("worker not admitted", "address", conn.RemoteAddr(), "cause", err)
 		return
@@ -135,6 +138,7 @@ func (c *Coordinator) attend(conn *link.Conn) {
 func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 	tooLate := time.AfterFunc(helloTime, func() { conn.Close() })
 	defer tooLate.Stop()
+	conn.LimitPayload(0) // control frames only, from whom nobody knows
 	h, payload, err := conn.Receive()
 	if err != nil {
 		return nil, err
@@ -161,6 +165,7 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 	if old != nil {
 		old.Close()
 	}
+	conn.LimitPayload(c.largest)
 	if err := conn.SendInfo(c.ctx, frame.Welcome, &frame.WelcomeInfo{Worker: m.name}); err != nil {
 		c.leave(m, conn)
 		return nil, err

@@ -41,16 +41,14 @@ func overTCP(t testing.TB, p *prepared, cfg coordinator.Config, test func(f *flo
 		t.Fatal(err)
 	}
 	f := &flock{c: c, p: p, t: t, addr: listener.Addr().String(), workers: make([]process, p.plan.N())}
-	served := make(chan error, 1)
-	go func() { served <- c.Serve(listener) }()
+	var serving sync.WaitGroup
+	serving.Go(func() { c.Serve(listener) })
 	defer func() {
 		for i := range f.workers {
 			f.kill(i)
 		}
 		c.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
+		serving.Wait()
 	}()
 	for i := range f.workers {
 		f.run(i)

@@ -33,12 +33,13 @@ const firstBuffer = 64 << 10
 // may be called from any goroutine, Receive from one at a time. Whoever made it
 // calls Close, also after it failed.
 type Conn struct {
-	cfg  Config
-	raw  *timed
-	in   *bufio.Reader
-	tls  *bufio.Writer // nil on a plain link, else over TLS
-	rbuf []byte        // receive buffer, its whole length usable
-	head [frame.HeaderSize]byte
+	cfg   Config
+	raw   *timed
+	in    *bufio.Reader
+	limit uint32        // the peer\'s largest payload; see LimitPayload
+	tls   *bufio.Writer // nil on a plain link, else over TLS
+	rbuf  []byte        // receive buffer, its whole length usable
+	head  [frame.HeaderSize]byte
 
 	slots chan struct{}            // one element per frame accepted and not yet written
 	queue chan item                // same capacity, so that whoever has a slot never waits
@@ -100,7 +101,7 @@ func newTimed(nc net.Conn, cfg Config) *timed {
 // nil; closing raw ends both.
 func newConn(raw *timed, r io.Reader, w io.Writer, cfg Config) *Conn {
 	c := &Conn{
-		cfg: cfg, raw: raw,
+		cfg: cfg, raw: raw, limit: cfg.MaxPayload,
 		in:     bufio.NewReaderSize(r, 16<<10),
 		slots:  make(chan struct{}, cfg.Queue),
 		queue:  make(chan item, cfg.Queue),

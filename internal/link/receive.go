@@ -50,8 +50,12 @@ func (c *Conn) receiveHeader() (frame.Header, error) {
 	if _, err := io.ReadFull(c.in, c.head[:]); err != nil {
 		return frame.Header{}, err
 	}
-	return frame.Parse(&c.head, c.cfg.MaxPayload)
+	return frame.Parse(&c.head, c.limit)
 }
+
+// LimitPayload sets the largest tensor or chunk in bytes that the peer may send
+// from now on, Config.MaxPayload at most. It is called by whoever calls Receive.
+func (c *Conn) LimitPayload(size uint32) { c.limit = min(size, c.cfg.MaxPayload) }
 
 // receivePayload reads size bytes into the receive buffer, which grows only as
 // they arrive: to twice what is there, so that a peer must send half of what it
