@@ -86,7 +86,7 @@ func (f Fault) String() string {
 
 // injector makes faults strike.
 type injector struct {
-	layer  int // in which a fault strikes
+	layer int // in which a fault strikes
 
 	mu     sync.Mutex // guards the fields below
 	faults []Fault    // still to strike

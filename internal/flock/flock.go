@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"starling/internal/coordinator"
@@ -53,7 +54,7 @@ type Flock struct {
 	dir     string
 	workers *workers
 	faults  *injector
-	served  chan error
+	serving sync.WaitGroup
 }
 
 // Start simplifies g, a prepared graph, in place, plans and cuts it, starts the
@@ -111,8 +112,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	if err != nil {
 		return f, err
 	}
-	f.served = make(chan error, 1)
-	go func() { f.served <- f.Serve(listener) }()
+	f.serving.Go(func() { f.Serve(listener) })
 	f.workers, err = startWorkers(p.N(), cfg, listener.Addr().String(), filepath.Join(f.dir, "shards"), token)
 	if err != nil {
 		return f, err
@@ -143,10 +143,7 @@ func (f *Flock) Close() error {
 	if f.Coordinator != nil {
 		f.Coordinator.Close()
 	}
-	if f.served != nil {
-		errs = append(errs, <-f.served)
-		f.served = nil
-	}
+	f.serving.Wait()
 	if f.workers != nil {
 		f.workers.end()
 	}
