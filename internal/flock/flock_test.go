@@ -75,6 +75,12 @@ var pixels, labels = digits.Images(), digits.Labels()
 // start starts a flock on the digit model that ends with the test.
 func start(t *testing.T, cfg flock.Config, faults ...string) *flock.Flock {
 	t.Helper()
+	return startOn(t, digitModel(t), cfg, faults...)
+}
+
+// startOn starts a flock on a prepared graph, which it simplifies in place.
+func startOn(t *testing.T, g *graph.Graph, cfg flock.Config, faults ...string) *flock.Flock {
+	t.Helper()
 	for _, spec := range faults {
 		fault, err := flock.ParseFault(spec)
 		if err != nil {
@@ -83,7 +89,7 @@ func start(t *testing.T, cfg flock.Config, faults ...string) *flock.Flock {
 		cfg.Faults = append(cfg.Faults, fault)
 	}
 	cfg.Command, cfg.StateDir = command, t.TempDir()
-	f, err := flock.Start(t.Context(), digitModel(t), cfg)
+	f, err := flock.Start(t.Context(), g, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,15 +112,8 @@ func drive(t *testing.T, f *flock.Flock, o *oracle, requests, concurrency int) *
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
 			inputs, _ := digitInput(i)
 			o.check(fmt.Sprintf("request %d", i+1), inputs, a)
-			scores := a.Outputs[0].F32()
-			best := 0
-			for c, s := range scores {
-				if s > scores[best] {
-					best = c
-				}
-			}
-			if best != int(labels[i%digits.Count]) {
-				t.Errorf("request %d: the digit %d is read as %d", i+1, labels[i%digits.Count], best)
+			if got := argmax(a.Outputs[0].F32()); got != int(labels[i%digits.Count]) {
+				t.Errorf("request %d: the digit %d is read as %d", i+1, labels[i%digits.Count], got)
 			}
 		},
 	})
@@ -128,6 +127,16 @@ func drive(t *testing.T, f *flock.Flock, o *oracle, requests, concurrency int) *
 		t.Errorf("did not strike: %v", left)
 	}
 	return r
+}
+
+func argmax(scores []float32) int {
+	best := 0
+	for c, s := range scores {
+		if s > scores[best] {
+			best = c
+		}
+	}
+	return best
 }
 
 // TestAnswers runs all digits over whole and failing flocks: nothing is lost,
