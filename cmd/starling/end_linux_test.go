@@ -46,7 +46,7 @@ func TestEnds(t *testing.T) {
 			answers := filepath.Join(t.TempDir(), "answers.npy")
 			cmd := exec.Command("starling", append([]string{
 				"run", "../../internal/digits/digits.onnx", "../../internal/digits/digits-images-idx3-ubyte.gz",
-				"--requests", "1000000000", "--state", state, "--output", answers,
+				"--requests", "2000000000", "--state", state, "--output", answers,
 			}, test.args...)...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			var stderr bytes.Buffer

@@ -52,7 +52,7 @@ type Report struct {
 func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &Report{Requests: load.Requests, Took: make([]time.Duration, load.Requests)}
+	r := &Report{Requests: load.Requests}
 	var (
 		mu       sync.Mutex // guards r and the calls of Answered
 		decoding time.Duration
@@ -78,6 +78,9 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 				return
 			}
 			mu.Lock()
+			if missing := i + 1 - len(r.Took); missing > 0 { // grows with what is done, not with what is asked for
+				r.Took = append(r.Took, make([]time.Duration, missing)...)
+			}
 			if err != nil {
 				r.Lost++
 				r.LongestLoss = max(r.LongestLoss, took)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -288,7 +289,7 @@ func TestDriveEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	_, err = f.Drive(ctx, flock.Load{Requests: 1 << 30 >> 8, Concurrency: 4, Input: digitInput,
+	_, err = f.Drive(ctx, flock.Load{Requests: math.MaxInt, Concurrency: 4, Input: digitInput,
 		Answered: func(i int, _ *coordinator.Answer, _ time.Duration) {
 			if i == 20 {
 				cancel(enough)
