@@ -4,6 +4,7 @@ package coordinator_test
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -43,17 +44,21 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 					infer()
 				}
 				defer debug.SetGCPercent(debug.SetGCPercent(-1))
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				for range requests {
-					infer()
+				// What allocates per request shows in every round; a pool that grows,
+				// or a worker that a busy machine made join anew, does not.
+				least := uint64(math.MaxUint64)
+				for range 5 {
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					for range requests {
+						infer()
+					}
+					runtime.ReadMemStats(&after)
+					least = min(least, after.Mallocs-before.Mallocs)
 				}
-				runtime.ReadMemStats(&after)
-				n := after.Mallocs - before.Mallocs
-				t.Logf("%d allocations, %d bytes in %d requests", n, after.TotalAlloc-before.TotalAlloc, requests)
-				// Pools still grow a little; what allocates per request shows tenfold.
-				if n >= requests/2 {
-					t.Errorf("%d allocations in %d requests", n, requests)
+				t.Logf("%d allocations in %d requests", least, requests)
+				if least >= requests/10 {
+					t.Errorf("%d allocations in %d requests", least, requests)
 				}
 			})
 		})

@@ -49,13 +49,14 @@ func TestDemo(t *testing.T) {
 	if err := experiment.Demo(t.Context(), &out, command); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
+	// The worker may have answered for the request in which it is struck.
 	rows := []struct{ name, want string }{
 		{"one process, no workers", `800 +800 +0 +0 +400/400 +400/400 +[0-9.]+ +[0-9.]+ +[0-9.]+`},
 		{"4+1, nothing happens", `800 +800 +0 +[0-9]+ +400/400 +400/400 +[0-9.]+ +[0-9.]+ +[0-9.]+`},
 		{"4+1, w2 killed", `800 +800 +0 +1[0-9]{3} +400/400 +400/400 +[0-9.]+ +[0-9.]+ +[0-9.]+`},
 		{"4+1, w3 stopped", `800 +800 +0 +1[0-9]{3} +400/400 +400/400 +[0-9.]+ +[0-9.]+ +[0-9.]+`},
-		{"4 without parity, w2 killed", `800 +400 +400 +0 +400/400 +none +[0-9.]+ +none +[0-9.]+`},
-		{"4 without parity, w3 stopped", `800 +400 +400 +0 +400/400 +none +[0-9.]+ +none +[0-9.]+`},
+		{"4 without parity, w2 killed", `800 +(400 +400 +0 +400/400 +none +[0-9.]+ +none|401 +399 +0 +400/400 +1/1 +[0-9.]+ +[0-9.]+) +[0-9.]+`},
+		{"4 without parity, w3 stopped", `800 +(400 +400 +0 +400/400 +none +[0-9.]+ +none|401 +399 +0 +400/400 +1/1 +[0-9.]+ +[0-9.]+) +[0-9.]+`},
 	}
 	for _, row := range rows {
 		line := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row.name) + ` +` + row.want + ` *$`)
