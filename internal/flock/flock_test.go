@@ -220,7 +220,8 @@ func TestAnswers(t *testing.T) {
 func TestBitsOfAnUnhurtFlock(t *testing.T) {
 	local := make([][]byte, digits.Count)
 	f := start(t, flock.Config{})
-	if _, err := f.Drive(t.Context(), flock.Load{Requests: digits.Count, Input: digitInput,
+	if _, err := f.Drive(t.Context(), flock.Load{
+		Requests: digits.Count, Input: digitInput,
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) { local[i] = bytes.Clone(a.Outputs[0].Data) },
 	}); err != nil {
 		t.Fatal(err)
@@ -230,7 +231,8 @@ func TestBitsOfAnUnhurtFlock(t *testing.T) {
 			t.Run(fmt.Sprintf("%d+%d", k, parity), func(t *testing.T) {
 				compared := 0
 				f := start(t, flock.Config{Workers: k, Parity: parity, Concurrency: 2})
-				if _, err := f.Drive(t.Context(), flock.Load{Requests: digits.Count, Concurrency: 2, Input: digitInput,
+				if _, err := f.Drive(t.Context(), flock.Load{
+					Requests: digits.Count, Concurrency: 2, Input: digitInput,
 					Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
 						if len(a.Decoded) > 0 {
 							return
@@ -289,12 +291,14 @@ func TestDriveEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	_, err = f.Drive(ctx, flock.Load{Requests: math.MaxInt, Concurrency: 4, Input: digitInput,
+	_, err = f.Drive(ctx, flock.Load{
+		Requests: math.MaxInt, Concurrency: 4, Input: digitInput,
 		Answered: func(i int, _ *coordinator.Answer, _ time.Duration) {
 			if i == 20 {
 				cancel(enough)
 			}
-		}})
+		},
+	})
 	if !errors.Is(err, enough) {
 		t.Errorf("a context that ends ends the run with %v", err)
 	}
