@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +95,66 @@ func TestEnds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStrangers knocks on the link's port of a run, as a worker without the
+// token and as something else altogether: they are turned away, and the run
+// goes on until it is interrupted.
+func TestStrangers(t *testing.T) {
+	state, out := t.TempDir(), t.TempDir()
+	cmd := exec.Command("starling", "run", "../../internal/digits/digits.onnx", "../../internal/digits/digits-images-idx3-ubyte.gz",
+		"--requests", "2000000000", "--state", state, "--output", filepath.Join(out, "answers.npy"))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	inMiddle(t, state, out, nil)
+	var address string
+	for pid := range workersOf(t, state) {
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := bytes.Cut(line, []byte("\x00--join\x00"))
+		word, _, _ := bytes.Cut(rest, []byte{0})
+		address = string(word)
+	}
+	for _, said := range []string{"", "GET / HTTP/1.0\r\n\r\n", strings.Repeat("\xff", 1<<20), "STRL" + strings.Repeat("\x00", 1<<10)} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, said) // it may be cut off while it talks
+		// Heartbeats may come, then the end: the peer must not keep it for ever.
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("who says %.10q is kept for %v", said, patience)
+		}
+		conn.Close()
+	}
+	for _, token := range []string{"", "wrong"} {
+		stranger := exec.Command("starling", "worker", "--join", address, "--name", "w2", "--id", "w2", "--state", t.TempDir())
+		stranger.Env = append(os.Environ(), "STARLING_TOKEN="+token)
+		said, err := stranger.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !bytes.HasSuffix(said, []byte("starling: the coordinator refused this worker: its token is wrong\n")) {
+			t.Errorf("a worker with token %q ends with %v and %q", token, err, said)
+		}
+	}
+	if n := len(workersOf(t, state)); n != 5 {
+		t.Errorf("%d workers are left of 5", n)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its status is TestEnds's matter
+	if said := stderr.String(); !strings.HasPrefix(said, "starling: interrupt") || strings.Count(said, "\n") != 1 {
+		t.Errorf("stderr is %q, want one line about the interrupt", said)
 	}
 }
 

@@ -265,7 +265,12 @@ func TestLostWithoutParity(t *testing.T) {
 				t.Fatal(err)
 			}
 			var lost *coordinator.LostError
-			if r.Lost != 16 || !errors.As(r.FirstLoss, &lost) || !errors.Is(r.FirstLoss, parity.ErrTooFewSlices) {
+			// A stop takes effect soon, not at once: that request may still be answered.
+			late := 0
+			if strings.HasPrefix(fault, "stop:") {
+				late = 1
+			}
+			if r.Lost > 16 || r.Lost < 16-late || !errors.As(r.FirstLoss, &lost) || !errors.Is(r.FirstLoss, parity.ErrTooFewSlices) {
 				t.Fatalf("%d requests lost by %v, want 16 by a LostError", r.Lost, r.FirstLoss)
 			}
 			if len(lost.Slices) != 1 || len(lost.Workers) != 1 || lost.Workers[0] != "w2" || lost.Layer == "" {
