@@ -24,8 +24,10 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 		name, model string
 		dead        []int
 	}{
-		{"dense", "dense", nil}, {"convolutions", "conv", nil},
-		{"one is dead", "conv", []int{1}}, {"two are dead", "conv", []int{0, 2}},
+		{"dense", "dense", nil},
+		{"convolutions", "conv", nil},
+		{"one is dead", "conv", []int{1}},
+		{"two are dead", "conv", []int{0, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := model(t, c.model, 2, 3, 1)

@@ -158,8 +158,11 @@ func TestImpostor(t *testing.T) {
 		}},
 		{"numbers beyond int32", false, false, func(im *impostor, h frame.Header, right []float32) {
 			for _, at := range [][2]uint32{
-				{math.MaxUint32, h.Slice}, {h.Layer, math.MaxUint32}, {math.MaxUint32, math.MaxUint32},
-				{1 << 31, 1 << 31}, {h.Layer, 1 << 31},
+				{math.MaxUint32, h.Slice},
+				{h.Layer, math.MaxUint32},
+				{math.MaxUint32, math.MaxUint32},
+				{1 << 31, 1 << 31},
+				{h.Layer, 1 << 31},
 			} {
 				other := h
 				other.Layer, other.Slice = at[0], at[1]

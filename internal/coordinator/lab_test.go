@@ -134,7 +134,7 @@ type prepared struct {
 func prepare(t testing.TB, g *graph.Graph, k, r int) *prepared {
 	t.Helper()
 	p := planOf(t, g, k, r)
-	dir, err := os.MkdirTemp(shardsDir, "")
+	dir, err := os.MkdirTemp(shardsDir, "") //nolint:usetesting // models live as long as the whole test run
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,8 +74,10 @@ func TestParseRefuses(t *testing.T) {
 		{"type zero", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[5] = 0; seal(b) }, frame.ErrType},
 		{"type beyond the last", frame.Bye + 1, 0, nil, frame.ErrType},
 		{"ping with a payload", frame.Ping, 1, nil, &frame.TooLongError{Type: frame.Ping, Length: 1}},
-		{"hello too long", frame.Hello, frame.MaxControl + 1, nil,
-			&frame.TooLongError{Type: frame.Hello, Length: frame.MaxControl + 1, Limit: frame.MaxControl}},
+		{
+			"hello too long", frame.Hello, frame.MaxControl + 1, nil,
+			&frame.TooLongError{Type: frame.Hello, Length: frame.MaxControl + 1, Limit: frame.MaxControl},
+		},
 		{"tensor too long", frame.Compute, 101, nil, &frame.TooLongError{Type: frame.Compute, Length: 101, Limit: 100}},
 		{"longest length", frame.Chunk, 1<<32 - 1, nil, &frame.TooLongError{Type: frame.Chunk, Length: 1<<32 - 1, Limit: 100}},
 		{"longest tensor", frame.Result, 100, nil, nil},

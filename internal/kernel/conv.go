@@ -34,9 +34,20 @@ func (g Conv2D) Validate() error {
 		name string
 		v    int
 	}{
-		{"N", g.N}, {"C", g.C}, {"H", g.H}, {"W", g.W}, {"M", g.M}, {"KH", g.KH}, {"KW", g.KW},
-		{"StrideH", g.StrideH}, {"StrideW", g.StrideW}, {"DilationH", g.DilationH}, {"DilationW", g.DilationW},
-		{"Groups", g.Groups}, {"OH", g.OH}, {"OW", g.OW},
+		{"N", g.N},
+		{"C", g.C},
+		{"H", g.H},
+		{"W", g.W},
+		{"M", g.M},
+		{"KH", g.KH},
+		{"KW", g.KW},
+		{"StrideH", g.StrideH},
+		{"StrideW", g.StrideW},
+		{"DilationH", g.DilationH},
+		{"DilationW", g.DilationW},
+		{"Groups", g.Groups},
+		{"OH", g.OH},
+		{"OW", g.OW},
 	}
 	for _, f := range positive {
 		if f.v < 1 || f.v > maxExtent {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -86,7 +87,7 @@ func (m *memory) Read(b []byte) (int, error) {
 	defer h.mu.Unlock()
 	for {
 		switch {
-		case h.err != nil && (h.err != io.EOF || h.waiting == 0):
+		case h.err != nil && (!errors.Is(h.err, io.EOF) || h.waiting == 0):
 			return 0, h.err
 		case h.ready.Len() > 0:
 			n, _ := h.ready.Read(b)
@@ -176,7 +177,7 @@ func (m *memory) shut(reason error) {
 		h.mu.Lock()
 		if h.err == nil {
 			h.err = reason
-			if h == m.in && reason == io.EOF {
+			if h == m.in && errors.Is(reason, io.EOF) {
 				h.err = net.ErrClosed
 			}
 			for _, l := range []*limit{&h.read, &h.write} {

@@ -1,7 +1,6 @@
 package shard_test
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"math"
@@ -203,7 +202,10 @@ func TestFileSaysNothingOfParity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := string(raw[bytes.Index(raw, []byte(`{"slices"`)):])
+		_, text, found := strings.Cut(string(raw), `{"slices"`)
+		if !found {
+			t.Fatal("no description")
+		}
 		for _, word := range []string{"parity", "data", "code", "slice\"", "worker"} {
 			if strings.Contains(text, word) {
 				t.Errorf("the description holds %q: %s", word, text)

@@ -325,8 +325,14 @@ func packEnd(a *asm) {
 }
 
 var packArgs = []arg{
-	{"dst", "*float32", "DI"}, {"src", "*float32", "SI"}, {"cols", "*columns", "R8"}, {"taps", "*tap", "R9"},
-	{"count", "int", "R10"}, {"h", "int", "R11"}, {"w", "int", "AX"}, {"step", "int", "R12"},
+	{"dst", "*float32", "DI"},
+	{"src", "*float32", "SI"},
+	{"cols", "*columns", "R8"},
+	{"taps", "*tap", "R9"},
+	{"count", "int", "R10"},
+	{"h", "int", "R11"},
+	{"w", "int", "AX"},
+	{"step", "int", "R12"},
 }
 
 func packRun(a *asm) {
@@ -481,8 +487,12 @@ func elementwise(a *asm) {
 		{"vecAddAVX2", "vecAddPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VADD%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecMulAVX2", "vecMulPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VMUL%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecClampAVX2", "vecClampPortable", []arg{dst, {"x", "*float32", "SI"}, n, lo, hi}, "SI", clamp},
-		{"vecBiasClampAVX2", "vecBiasClampPortable", []arg{dst, n, {"bias", "float32", "Y1"}, lo, hi}, "DI",
-			append([]string{"VADD%[1]s %[2]s1, %[2]s0, %[2]s0"}, clamp...)},
+		{
+			"vecBiasClampAVX2", "vecBiasClampPortable",
+			[]arg{dst, n, {"bias", "float32", "Y1"}, lo, hi},
+			"DI",
+			append([]string{"VADD%[1]s %[2]s1, %[2]s0, %[2]s0"}, clamp...),
+		},
 	} {
 		a.fn(f.name, f.name+" is "+f.twin+" for n elements.", f.args...)
 		if len(f.ops) > 1 {
