@@ -131,6 +131,14 @@ func vecMul(dst, a, b []float32) {
 	}
 }
 
+func vecMax(dst, a, b []float32) {
+	if !avx2 {
+		vecMaxPortable(dst, a, b)
+	} else if len(dst) > 0 {
+		vecMaxAVX2(&dst[0], &a[0], &b[0], len(dst))
+	}
+}
+
 func vecClamp(dst, x []float32, lo, hi float32) {
 	if !avx2 {
 		vecClampPortable(dst, x, lo, hi)

@@ -767,6 +767,49 @@ end:
 	VZEROUPPER
 	RET
 
+// func vecMaxAVX2(dst *float32, a *float32, b *float32, n int)
+TEXT ·vecMaxAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT rest
+eight:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y1
+	VMAXPS Y1, Y0, Y2
+	VMAXPS Y0, Y1, Y3
+	VCMPPS $3, Y1, Y0, Y4
+	VANDPS Y3, Y2, Y2
+	VORPS Y4, Y2, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE eight
+rest:
+	ADDQ $8, CX
+	JZ end
+one:
+	VMOVSS (SI), X0
+	VMOVSS (DX), X1
+	VMAXSS X1, X0, X2
+	VMAXSS X0, X1, X3
+	VCMPSS $3, X1, X0, X4
+	VANDPS X3, X2, X2
+	VORPS X4, X2, X0
+	VMOVSS X0, (DI)
+	ADDQ $4, DI
+	ADDQ $4, SI
+	ADDQ $4, DX
+	DECQ CX
+	JNZ one
+end:
+	VZEROUPPER
+	RET
+
 // func vecClampAVX2(dst *float32, x *float32, n int, lo float32, hi float32)
 TEXT ·vecClampAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI

@@ -61,6 +61,7 @@ func TestGuardPages(t *testing.T) {
 		add("sub", n, in, func(dst []float32, in [][]float32) { copy(dst, in[1]); Sub(dst, in[0]) })
 		add("add", n, in, func(dst []float32, in [][]float32) { Add(dst, in[0], in[1]) })
 		add("mul", n, in, func(dst []float32, in [][]float32) { Mul(dst, in[0], in[1]) })
+		add("max", n, in, func(dst []float32, in [][]float32) { vecMax(dst, in[0], in[1]) })
 		add("clamp", n, in, func(dst []float32, in [][]float32) { Clamp(dst, in[0], -0.5, inf) })
 		add("bias", n, in, func(dst []float32, in [][]float32) {
 			copy(dst, in[0])

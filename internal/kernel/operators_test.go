@@ -52,6 +52,25 @@ func TestElementwise(t *testing.T) {
 	}
 }
 
+// Zeros have an order and NaN always wins, whichever operand it is.
+func TestMaxOfZerosAndNaN(t *testing.T) {
+	nan, minus := float32(math.NaN()), float32(math.Copysign(0, -1))
+	var a, b, want []float32
+	for _, c := range [][3]float32{
+		{0, minus, 0}, {minus, 0, 0}, {minus, minus, minus}, {0, 0, 0}, {nan, 1, nan}, {1, nan, nan},
+		{nan, -inf, nan}, {inf, nan, nan}, {nan, nan, nan}, {-inf, -inf, -inf}, {-inf, minus, minus}, {1, 2, 2}, {2, 1, 2},
+	} {
+		a, b, want = append(a, c[0]), append(b, c[1]), append(want, c[2])
+	}
+	for _, level := range levels() {
+		atLevel(t, level, func() {
+			dst := make([]float32, len(a))
+			vecMax(dst, a, b)
+			compareBits(t, level, dst, want)
+		})
+	}
+}
+
 func TestBiasAct(t *testing.T) {
 	r := newRand(t)
 	type shape struct{ outer, rows, inner int }
@@ -144,8 +163,12 @@ func TestPooling(t *testing.T) {
 		x[r.IntN(len(x))] = float32(math.NaN())
 		for _, p := range pools(t) {
 			dst := make([]float32, g.N*g.C*g.OH*g.OW)
-			MaxPool(p, g, dst, x)
-			compareBits(t, label("max %+v", g), dst, plainPool(g, x, false))
+			for _, level := range levels() {
+				atLevel(t, level, func() {
+					MaxPool(p, g, dst, x)
+					compareBits(t, label("%s max %+v", level, g), dst, plainPool(g, x, false))
+				})
+			}
 			AveragePool(p, g, dst, x)
 			compareBits(t, label("average %+v", g), dst, plainPool(g, x, true))
 		}

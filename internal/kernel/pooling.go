@@ -54,12 +54,65 @@ func pool(p *Pool, g Pool2D, dst, x []float32, average bool) {
 
 func (j *poolJob) runBlock(i int) {
 	g := &j.g
+	scratch := buffers.get()
+	defer buffers.put(scratch)
+	row := scratch.sized(maxRowLen(g))
 	for m := i * j.maps; m < min((i+1)*j.maps, g.N*g.C); m++ {
 		dst, x := j.dst[m*g.OH*g.OW:(m+1)*g.OH*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W]
-		if j.average {
+		switch {
+		case j.average:
 			averageMap(g, dst, x)
-		} else {
+		case g.DilationW == 1 && g.StrideW <= 2:
+			maxRows(g, dst, x, row)
+		default:
 			maxMap(g, dst, x)
+		}
+	}
+}
+
+// maxRowLen is the length of maxRows' scratch: a padded row as long as the
+// windows reach, made even, and its even and odd elements.
+func maxRowLen(g *Pool2D) int {
+	reach := (g.OW-1)*g.StrideW + g.KW
+	return 2 * (reach + reach%2)
+}
+
+// maxRows is maxMap for windows without gaps and of stride 1 or 2 along a row:
+// first the greatest cell of each column, then of the neighbouring columns,
+// whole rows at a time. row has maxRowLen elements.
+func maxRows(g *Pool2D, dst, x, row []float32) {
+	row, deal := row[:len(row)/2], row[len(row)/2:]
+	even, odd := deal[:len(deal)/2], deal[len(deal)/2:]
+	from, to := min(g.PadLeft, len(row)), min(g.PadLeft+g.W, len(row))
+	cells := row[from:to]
+	for i := range row {
+		row[i] = float32(math.Inf(-1))
+	}
+	for oy := range g.OH {
+		y0 := oy*g.StrideH - g.PadTop
+		fromY, toY := window(y0, g.KH, g.DilationH, g.H)
+		for i := range cells {
+			cells[i] = float32(math.Inf(-1))
+		}
+		for ky := fromY; ky < toY; ky++ {
+			vecMax(cells, cells, x[(y0+ky*g.DilationH)*g.W:])
+		}
+		out := dst[oy*g.OW : (oy+1)*g.OW]
+		if g.StrideW == 1 {
+			copy(out, row)
+			for kx := 1; kx < g.KW; kx++ {
+				vecMax(out, out, row[kx:])
+			}
+			continue
+		}
+		dealTwo(even, odd, row)
+		copy(out, even)
+		for kx := 1; kx < g.KW; kx++ {
+			half := even
+			if kx%2 == 1 {
+				half = odd
+			}
+			vecMax(out, out, half[kx/2:])
 		}
 	}
 }

@@ -147,6 +147,15 @@ func vecAddPortable(dst, a, b []float32) {
 	}
 }
 
+// vecMaxPortable gives NaN where either is NaN, and +0 of two zeros of which
+// one is +0.
+func vecMaxPortable(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = max(a[i], b[i])
+	}
+}
+
 func vecMulPortable(dst, a, b []float32) {
 	a, b = a[:len(dst)], b[:len(dst)]
 	for i := range dst {

@@ -476,16 +476,27 @@ func deal(a *asm) {
 func elementwise(a *asm) {
 	dst, n := arg{"dst", "*float32", "DI"}, arg{"n", "int", "CX"}
 	lo, hi := arg{"lo", "float32", "Y2"}, arg{"hi", "float32", "Y3"}
+	// VMAX gives its second source for a NaN or two zeros, so it is done both
+	// ways: the two agree but for zeros, where AND prefers +0, and NaN.
+	most := []string{
+		"%[3]s (DX), %[2]s1",
+		"VMAX%[1]s %[2]s1, %[2]s0, %[2]s2",
+		"VMAX%[1]s %[2]s0, %[2]s1, %[2]s3",
+		"VCMP%[1]s $3, %[2]s1, %[2]s0, %[2]s4", // all ones, a NaN, where either is NaN
+		"VANDPS %[2]s3, %[2]s2, %[2]s2",
+		"VORPS %[2]s4, %[2]s2, %[2]s0",
+	}
 	clamp := []string{"VMAX%[1]s %[2]s0, %[2]s2, %[2]s0", "VMIN%[1]s %[2]s0, %[2]s3, %[2]s0"}
 	for _, f := range []struct {
 		name, twin string
 		args       []arg
 		load       string   // operand loaded into register 0
-		ops        []string // %[1]s PS or SS, %[2]s Y or X
+		ops        []string // %[1]s PS or SS, %[2]s Y or X, %[3]s a move
 	}{
 		{"vecSubAVX2", "vecSubPortable", []arg{dst, {"x", "*float32", "SI"}, n}, "DI", []string{"VSUB%[1]s (SI), %[2]s0, %[2]s0"}},
 		{"vecAddAVX2", "vecAddPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VADD%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecMulAVX2", "vecMulPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VMUL%[1]s (DX), %[2]s0, %[2]s0"}},
+		{"vecMaxAVX2", "vecMaxPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", most},
 		{"vecClampAVX2", "vecClampPortable", []arg{dst, {"x", "*float32", "SI"}, n, lo, hi}, "SI", clamp},
 		{
 			"vecBiasClampAVX2", "vecBiasClampPortable",
@@ -495,15 +506,16 @@ func elementwise(a *asm) {
 		},
 	} {
 		a.fn(f.name, f.name+" is "+f.twin+" for n elements.", f.args...)
-		if len(f.ops) > 1 {
+		if f.args[len(f.args)-1] == hi {
 			a.note("Y1 bias, if any; Y2 lo; Y3 hi; the value is the second source, so that NaN stays")
 		}
 		move := func(kind, reg string, size int) {
-			a.op("VMOV%s (%s), %s0", map[string]string{"PS": "UPS", "SS": "SS"}[kind], f.load, reg)
+			mov := map[string]string{"PS": "VMOVUPS", "SS": "VMOVSS"}[kind]
+			a.op("%s (%s), %s0", mov, f.load, reg)
 			for _, o := range f.ops {
-				a.op(strings.NewReplacer("%[1]s", kind, "%[2]s", reg).Replace(o))
+				a.op(strings.NewReplacer("%[1]s", kind, "%[2]s", reg, "%[3]s", mov).Replace(o))
 			}
-			a.op("VMOV%s %s0, (DI)", map[string]string{"PS": "UPS", "SS": "SS"}[kind], reg)
+			a.op("%s %s0, (DI)", mov, reg)
 			for _, g := range f.args {
 				if g.typ == "*float32" {
 					a.op("ADDQ $%d, %s", size, g.reg)
