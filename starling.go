@@ -12,6 +12,7 @@ package starling
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"starling/internal/coordinator"
@@ -53,6 +54,9 @@ type Model struct {
 
 // Open reads an ONNX file and starts its workers. The caller must Close it.
 func Open(path string, opt Options) (*Model, error) {
+	if opt.Workers > 0 && len(opt.WorkerCommand) == 0 {
+		return nil, errors.New("open a model with workers: Options.WorkerCommand is missing: give the starling program's path and \"worker\"")
+	}
 	g, err := onnx.Decode(path)
 	if err != nil {
 		return nil, err

@@ -216,3 +216,10 @@ func ExampleOpen() {
 	fmt.Println("this is a", class(outputs))
 	// Output: this is a 7
 }
+
+// Without the worker's command, the caller's own program would be started.
+func TestOpenWantsTheWorkersCommand(t *testing.T) {
+	if _, err := starling.Open(model, starling.Options{Workers: 4}); err == nil || !strings.Contains(err.Error(), "WorkerCommand") {
+		t.Errorf("got %v", err)
+	}
+}

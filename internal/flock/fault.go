@@ -112,8 +112,8 @@ func (in *injector) arm(w *workers, c *coordinator.Coordinator) {
 	in.w, in.c = w, c
 }
 
-// scattered is coordinator.Config.OnScatter. Ending and stopping a process is
-// done at once, what takes longer beside the request.
+// scattered is coordinator.Config.OnScatter. What is done to a process is done
+// at once, what is said to a worker beside the request.
 func (in *injector) scattered(request uint64, layer int) {
 	if layer != in.layer {
 		return
@@ -141,15 +141,10 @@ func (in *injector) strike(f Fault) {
 	case "stop":
 		in.w.freeze(f.Worker)
 	case "restart":
-		w := in.w
-		w.kill(f.Worker)
-		in.busy.Go(func() {
-			if err := w.start(f.Worker); err != nil {
-				in.mu.Lock()
-				in.failed = append(in.failed, fmt.Errorf("fault %v: %w", f, err))
-				in.mu.Unlock()
-			}
-		})
+		in.w.kill(f.Worker)
+		if err := in.w.start(f.Worker); err != nil {
+			in.failed = append(in.failed, fmt.Errorf("fault %v: %w", f, err))
+		}
 	case "slow":
 		c := in.c
 		in.busy.Go(func() {

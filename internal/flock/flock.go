@@ -1,8 +1,9 @@
 // Package flock runs a whole flock on this machine: a coordinator in this
 // process and its workers as processes, joined over loopback. It can make
 // those processes fail on purpose. Whatever it starts or writes is gone after
-// Close, also if this process is killed (the workers end when the pipe to it
-// closes; on Linux the kernel kills even stopped ones).
+// Close. If this process is killed, the workers end when the pipe to it closes
+// (on Linux the kernel kills even stopped ones), and the next run in the same
+// state folder removes what this one wrote.
 package flock
 
 import (
@@ -11,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -51,7 +51,7 @@ type Flock struct {
 	*coordinator.Coordinator
 	Plan *plan.Plan
 
-	dir     string
+	folder  *folder // nil without workers
 	workers *workers
 	faults  *injector
 	serving sync.WaitGroup
@@ -89,10 +89,10 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	}()
 	var infos []shard.Info
 	if p.N() > 0 {
-		if f.dir, err = os.MkdirTemp(cfg.StateDir, "starling-run-"); err != nil {
-			return f, fmt.Errorf("make a folder for this run: %w", err)
+		if f.folder, err = newFolder(cfg.StateDir); err != nil {
+			return f, err
 		}
-		store, err := shard.OpenStore(filepath.Join(f.dir, "shards"))
+		store, err := shard.OpenStore(filepath.Join(f.folder.path, "shards"))
 		if err != nil {
 			return f, err
 		}
@@ -108,12 +108,14 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	if err != nil || p.N() == 0 {
 		return f, err
 	}
-	listener, err := link.Listen("127.0.0.1:0", link.Config{})
+	// A worker that is slow for a while has a frame of each request waiting, and
+	// one that takes it back.
+	listener, err := link.Listen("127.0.0.1:0", link.Config{Queue: max(16, 2*cfg.Concurrency)})
 	if err != nil {
 		return f, err
 	}
 	f.serving.Go(func() { f.Serve(listener) })
-	f.workers, err = startWorkers(p.N(), cfg, listener.Addr().String(), filepath.Join(f.dir, "shards"), token)
+	f.workers, err = startWorkers(p.N(), cfg, listener.Addr().String(), filepath.Join(f.folder.path, "shards"), token)
 	if err != nil {
 		return f, err
 	}
@@ -147,8 +149,9 @@ func (f *Flock) Close() error {
 	if f.workers != nil {
 		f.workers.end()
 	}
-	if f.dir != "" {
-		errs = append(errs, os.RemoveAll(f.dir))
+	if f.folder != nil {
+		errs = append(errs, f.folder.remove())
+		f.folder = nil
 	}
 	return errors.Join(errs...)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // maxJobs is how many requests a worker holds: one computing, the rest waiting.
-const maxJobs = 32
+const maxJobs = 128
 
 // job is one layer of one request. Its buffer is reused.
 type job struct {

@@ -296,9 +296,9 @@ func TestImpossibleJobs(t *testing.T) {
 	})
 }
 
-// 32 jobs are held, one of them running; the next ones are refused at once.
+// 128 jobs are held, one of them running; the next ones are refused at once.
 func TestTooManyJobs(t *testing.T) {
-	const most = 32
+	const most = 128
 	infos := shards(t, 2, 1)
 	inRoom(t, nil, func(_ *testing.T, b *boss) {
 		b.employ(infos[0])
@@ -309,7 +309,7 @@ func TestTooManyJobs(t *testing.T) {
 		b.hearNothing()
 		for request := uint64(most); request < most+3; request++ {
 			b.compute(request, 0)
-			b.failed(request, "32 requests wait already")
+			b.failed(request, "128 requests wait already")
 		}
 		for request := range uint64(most) {
 			time.Sleep(time.Second)
