@@ -1,7 +1,7 @@
 // Runs one model in ONNX Runtime, the yardstick of the longer tests.
 //   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--threads 1] [--repeat 1]
-// DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; OUT is the
-// first output. Prints one JSON line: {"median_ms":…,"outputs":{"name":[dims]}}.
+// DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; where none is
+// given, a float32 one is made up, good for timing only. OUT is the first output. Prints one JSON line: {"median_ms":…,"outputs":{"name":[dims]}}.
 import { createRequire } from 'node:module';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -68,10 +68,18 @@ const session = await ort.InferenceSession.create(positionals[0], {
   executionMode: 'sequential',
   logSeverityLevel: 3,
 });
-if (flags.input.length !== session.inputNames.length) {
+// -1, -2/3, … 1, in turn; free dimensions are 1.
+function madeUp(i) {
+  const { type, shape } = session.inputMetadata[i];
+  if (type !== 'float32') throw new Error(`input ${session.inputNames[i]} is ${type}: give a file`);
+  const dims = shape.map((d) => (d > 0 ? d : 1));
+  return new ort.Tensor('float32', Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, k) => (k % 7) / 3 - 1), dims);
+}
+
+if (flags.input.length > 0 && flags.input.length !== session.inputNames.length) {
   throw new Error(`${positionals[0]} takes ${session.inputNames.length} inputs (${session.inputNames.join(', ')}), ${flags.input.length} are given`);
 }
-const feeds = Object.fromEntries(session.inputNames.map((name, i) => [name, readNpy(flags.input[i])]));
+const feeds = Object.fromEntries(session.inputNames.map((name, i) => [name, flags.input.length > 0 ? readNpy(flags.input[i]) : madeUp(i)]));
 
 let results = repeat > 1 ? await session.run(feeds) : undefined; // warm up before measuring
 const times = [];
