@@ -2,17 +2,9 @@
 
 package kernel
 
-func level() string { return levelPortable }
-
-func setLevel(name string) bool { return name == levelPortable }
-
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
-	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
-}
+// What only amd64 has in assembly.
 
 func packSix(dst, x []float32, ldx, k int) { packSixPortable(dst, x, ldx, k) }
-
-func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }
 
 func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
 	packPortable(dst, src, cols, taps, h, w, step, merge, true)

@@ -2,26 +2,26 @@ package kernel
 
 import "math"
 
-// fma32 is a·b + c rounded once to float32 (IEEE 754-2019, 5.4.1), with the
-// same bits on every CPU. The product of two float32 is exact in float64, so
+// softFMA is fma32 in float64 arithmetic, for CPUs that have no fused
+// multiply-add of float32 that Go would use. The product of two float32 is exact in float64, so
 // only the sum s rounds before the conversion does. Rounding twice differs from
 // rounding once only if s lies on a midpoint of float32, that is if the 29
 // bits that the conversion drops are 100…0, or where float32 is subnormal and
 // drops more bits.
-func fma32(a, b, c float32) float32 {
+func softFMA(a, b, c float32) float32 {
 	s := float64(float64(a)*float64(b)) + float64(c)
 	bits := math.Float64bits(s)
 	if bits&(1<<29-1) != 1<<28 && bits>>52&0x7ff > 1023-127 {
 		return float32(s)
 	}
-	return fma32Odd(a, b, c)
+	return softFMAOdd(a, b, c)
 }
 
-// fma32Odd is fma32 for all values: the sum is rounded to odd, which keeps in
+// softFMAOdd is softFMA for all values: the sum is rounded to odd, which keeps in
 // its last bit that something was cut off, so that the conversion rounds as if
 // from the exact value (Boldo and Melquiond, "Emulation of FMA and correctly
 // rounded sums: proved algorithms using rounding to odd", IEEE TC 57(4), 2008).
-func fma32Odd(a, b, c float32) float32 {
+func softFMAOdd(a, b, c float32) float32 {
 	p, d := float64(float64(a)*float64(b)), float64(c)
 	s := p + d
 	if math.IsInf(s, 0) || s != s {

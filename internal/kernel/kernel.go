@@ -27,13 +27,14 @@ import "fmt"
 
 //go:generate go -C _gen run . -out ..
 
-// Names of the levels, from the slowest to the fastest.
+// Names of the levels.
 const (
 	levelPortable = "portable"
 	levelAVX2     = "avx2"
+	levelNEON     = "neon"
 )
 
-// Level names the instruction set in use: "avx2" or "portable".
+// Level names the instruction set in use: "avx2", "neon" or "portable".
 func Level() string { return level() }
 
 // SetLevel selects the instruction set by name, for tests and benchmarks. It

@@ -35,8 +35,10 @@ func newRand(t testing.TB) *rand.Rand {
 // levels lists what this CPU and build can run, portable first.
 func levels() []string {
 	names := []string{levelPortable}
-	if hasLevel(levelAVX2) {
-		names = append(names, levelAVX2)
+	for _, name := range []string{levelAVX2, levelNEON} {
+		if hasLevel(name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

@@ -61,17 +61,23 @@ func gemvRowsPortable(dst, w, x []float32, rows, k int) {
 			}
 			row = row[16:]
 		}
-		xs := x[k-len(row):]
-		for l := range row {
-			lane[l] = fma32(row[l], xs[l], lane[l])
-		}
-		for half := 8; half > 0; half /= 2 {
-			for l := range half {
-				lane[l] += lane[l+half]
-			}
-		}
-		dst[r] = lane[0]
+		dst[r] = sumLanes(&lane, row, x[k-len(row):])
 	}
+}
+
+// sumLanes takes the last columns, fewer than 16, into the lanes of a row and
+// adds the lanes up.
+func sumLanes(lane *[16]float32, row, x []float32) float32 {
+	x = x[:len(row)]
+	for l := range row {
+		lane[l] = fma32(row[l], x[l], lane[l])
+	}
+	for half := 8; half > 0; half /= 2 {
+		for l := range half {
+			lane[l] += lane[l+half]
+		}
+	}
+	return lane[0]
 }
 
 // packPortable fills one B panel of an implicit im2col matrix: for each tap and
