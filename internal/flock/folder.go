@@ -73,7 +73,7 @@ func sweep(parent string) {
 			continue
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(path)
+			_ = os.RemoveAll(path)
 		}
 		lock.Close()
 	}

@@ -57,8 +57,19 @@ func TestMaxOfZerosAndNaN(t *testing.T) {
 	nan, minus := float32(math.NaN()), float32(math.Copysign(0, -1))
 	var a, b, want []float32
 	for _, c := range [][3]float32{
-		{0, minus, 0}, {minus, 0, 0}, {minus, minus, minus}, {0, 0, 0}, {nan, 1, nan}, {1, nan, nan},
-		{nan, -inf, nan}, {inf, nan, nan}, {nan, nan, nan}, {-inf, -inf, -inf}, {-inf, minus, minus}, {1, 2, 2}, {2, 1, 2},
+		{0, minus, 0},
+		{minus, 0, 0},
+		{minus, minus, minus},
+		{0, 0, 0},
+		{nan, 1, nan},
+		{1, nan, nan},
+		{nan, -inf, nan},
+		{inf, nan, nan},
+		{nan, nan, nan},
+		{-inf, -inf, -inf},
+		{-inf, minus, minus},
+		{1, 2, 2},
+		{2, 1, 2},
 	} {
 		a, b, want = append(a, c[0]), append(b, c[1]), append(want, c[2])
 	}
