@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	// protocol is the version of what is said over frames; a worker of another
-	// one is refused.
-	protocol = 1
 	// helloTime is how long a new connection may take to say what it is.
 	helloTime = 5 * time.Second
 	// chunkSize is the size of the pieces in which a shard is sent, in bytes.
@@ -151,8 +148,8 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 		return nil, err
 	}
 	switch {
-	case hello.Version != protocol:
-		return nil, c.refuse(conn, fmt.Sprintf("it speaks protocol %d, this coordinator %d: use the same release", hello.Version, protocol))
+	case hello.Version != frame.Protocol:
+		return nil, c.refuse(conn, fmt.Sprintf("it speaks protocol %d, this coordinator %d: use the same release", hello.Version, frame.Protocol))
 	case subtle.ConstantTimeCompare([]byte(hello.Token), []byte(c.cfg.Token)) != 1:
 		return nil, c.refuse(conn, "its token is wrong")
 	case hello.ID == "":

@@ -11,6 +11,10 @@ import (
 	"unicode/utf8"
 )
 
+// Protocol is the version of what workers and coordinators say over frames; a
+// worker of another one is refused.
+const Protocol = 1
+
 // Limits of control payloads. Strings are counted in bytes.
 const (
 	MaxToken      = 512     // HelloInfo.Token
@@ -36,7 +40,7 @@ type Info interface {
 // it, empty where none is set. ID stays the same when a worker comes back;
 // Name is for people. Cores and MemoryBytes are 0 where unknown.
 type HelloInfo struct {
-	Version     int    `json:"version"` // of the program's protocol above frames, from 1
+	Version     int    `json:"version"` // Protocol of the worker
 	Token       string `json:"token,omitempty"`
 	Name        string `json:"name"`
 	ID          string `json:"id"`

@@ -23,13 +23,9 @@ import (
 	"starling/internal/shard"
 )
 
-const (
-	// protocol is the version of what is said over frames.
-	protocol = 1
-	// dialTime is how long dialling may take: a machine that is off answers
-	// nothing, and TCP alone would try for two minutes.
-	dialTime = 5 * time.Second
-)
+// dialTime is how long dialling may take: a machine that is off answers
+// nothing, and TCP alone would try for two minutes.
+const dialTime = 5 * time.Second
 
 // Config says where a worker belongs and how it computes.
 type Config struct {
@@ -104,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Speed = 1
 	}
 	hello := &frame.HelloInfo{
-		Version: protocol, Token: cfg.Token, Name: cfg.Name, ID: cfg.ID,
+		Version: frame.Protocol, Token: cfg.Token, Name: cfg.Name, ID: cfg.ID,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: kernel.Level(), Cores: runtime.NumCPU(),
 	}
 	if err := hello.Check(); err != nil {
