@@ -78,7 +78,7 @@ func (f Fault) String() string {
 	switch {
 	case f.Delay > 0:
 		s += "=" + f.Delay.String()
-	case f.Factor > 1:
+	case f.Kind == "slow":
 		s += "=" + strconv.FormatFloat(f.Factor, 'g', -1, 64) + "x"
 	}
 	return s
