@@ -47,7 +47,7 @@ func runCommand() *cobra.Command {
 		Long: `Starts k+r worker processes and a coordinator here, runs the inputs, prints the
 answers and what happened, and ends it all.
 
-INPUT is a file: .npy, .png, .jpg, .wav, or IDX (.gz, -ubyte), with a range if
+INPUT is a file: .npy, .pb, .png, .jpg, .wav, or IDX (.gz, -ubyte), with a range if
 wanted (digits.gz:0-99). A file may hold many inputs; they are run in turn. A
 model of several inputs takes NAME=FILE for each. Without INPUT one seeded
 uniform random tensor in [-1, 1) is used.`,
