@@ -14,11 +14,15 @@ TEXT ·gemmTilesNEON(SB), NOSPLIT, $0-56
 	MOVD panels+40(FP), R5
 	MOVD first+48(FP), R6
 	// R0 c, row 0 of the tile; R1 bytes between rows; R2 a, runs on from panel to panel;
-	// R3 b; R7 c at a row; R8 b at the current k; R9 steps left
-	// V0..V23 the tile, four registers a row; V24..V27 a row of b; V28, V29 six elements
-	// of a; V30, V31 the next six. The row of b for the next step is loaded a register
-	// at a time, each as soon as its six products are done and 18 before it is needed:
-	// a core that issues in order does not wait for it either.
+	// R3 b; R7 c at a row; R8 b at the current k; R9 pairs of steps left
+	// V0..V23 the tile, four registers a row; V24..V27 a row of b; V28, V29, V30 the
+	// twelve elements of a for two steps.
+	// Two steps are 48 products and 11 loads, spread: one load to four or five products.
+	// A register is loaded for the next step as soon as its last product is issued, and
+	// is needed 18 products later (8 for V29, of which both steps use a half), so that a
+	// core that issues in order does not wait for it, and one that does not has a load
+	// and a product for every cycle. Offsets are constant, since an updated address is
+	// ready late on some of these cores.
 	LSL $2, R1
 panel:
 	MOVD R3, R8
@@ -63,50 +67,140 @@ load:
 	VLD1 (R7), [V20.S4, V21.S4, V22.S4, V23.S4]
 	ADD R1, R7
 loaded:
-	VLD1.P 64(R8), [V24.S4, V25.S4, V26.S4, V27.S4]
-	VLD1.P 16(R2), [V28.S4]
-	VLD1.P 8(R2), [V29.S2]
-	SUBS $1, R4, R9
+	LSR $1, R4, R9
+	CBZ R9, odd
+	VLD1 (R8), [V24.S4, V25.S4, V26.S4, V27.S4]
+	VLD1 (R2), [V28.S4, V29.S4]
+	SUBS $1, R9
 	BEQ last
-step:
+pair:
 	WORD $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0]
 	WORD $0x4fbc1304 // FMLA V4.4S, V24.4S, V28.S[1]
-	VLD1.P 16(R2), [V30.S4]
 	WORD $0x4f9c1b08 // FMLA V8.4S, V24.4S, V28.S[2]
+	FMOVQ 32(R2), F30
 	WORD $0x4fbc1b0c // FMLA V12.4S, V24.4S, V28.S[3]
-	VLD1.P 8(R2), [V31.S2]
 	WORD $0x4f9d1310 // FMLA V16.4S, V24.4S, V29.S[0]
 	WORD $0x4fbd1314 // FMLA V20.4S, V24.4S, V29.S[1]
-	VLD1.P 16(R8), [V24.S4]
+	FMOVQ 64(R8), F24
 	WORD $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0]
 	WORD $0x4fbc1325 // FMLA V5.4S, V25.4S, V28.S[1]
 	WORD $0x4f9c1b29 // FMLA V9.4S, V25.4S, V28.S[2]
 	WORD $0x4fbc1b2d // FMLA V13.4S, V25.4S, V28.S[3]
 	WORD $0x4f9d1331 // FMLA V17.4S, V25.4S, V29.S[0]
 	WORD $0x4fbd1335 // FMLA V21.4S, V25.4S, V29.S[1]
-	VLD1.P 16(R8), [V25.S4]
+	FMOVQ 80(R8), F25
 	WORD $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0]
 	WORD $0x4fbc1346 // FMLA V6.4S, V26.4S, V28.S[1]
 	WORD $0x4f9c1b4a // FMLA V10.4S, V26.4S, V28.S[2]
 	WORD $0x4fbc1b4e // FMLA V14.4S, V26.4S, V28.S[3]
 	WORD $0x4f9d1352 // FMLA V18.4S, V26.4S, V29.S[0]
 	WORD $0x4fbd1356 // FMLA V22.4S, V26.4S, V29.S[1]
-	VLD1.P 16(R8), [V26.S4]
+	FMOVQ 96(R8), F26
 	WORD $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0]
 	WORD $0x4fbc1367 // FMLA V7.4S, V27.4S, V28.S[1]
 	WORD $0x4f9c1b6b // FMLA V11.4S, V27.4S, V28.S[2]
 	WORD $0x4fbc1b6f // FMLA V15.4S, V27.4S, V28.S[3]
 	WORD $0x4f9d1373 // FMLA V19.4S, V27.4S, V29.S[0]
 	WORD $0x4fbd1377 // FMLA V23.4S, V27.4S, V29.S[1]
-	VLD1.P 16(R8), [V27.S4]
-	VMOV V30.B16, V28.B16
-	VMOV V31.B16, V29.B16
+	FMOVQ 112(R8), F27
+	WORD $0x4f9d1b00 // FMLA V0.4S, V24.4S, V29.S[2]
+	WORD $0x4fbd1b04 // FMLA V4.4S, V24.4S, V29.S[3]
+	WORD $0x4f9e1308 // FMLA V8.4S, V24.4S, V30.S[0]
+	FMOVQ 48(R2), F28
+	WORD $0x4fbe130c // FMLA V12.4S, V24.4S, V30.S[1]
+	WORD $0x4f9e1b10 // FMLA V16.4S, V24.4S, V30.S[2]
+	WORD $0x4fbe1b14 // FMLA V20.4S, V24.4S, V30.S[3]
+	FMOVQ 128(R8), F24
+	WORD $0x4f9d1b21 // FMLA V1.4S, V25.4S, V29.S[2]
+	WORD $0x4fbd1b25 // FMLA V5.4S, V25.4S, V29.S[3]
+	WORD $0x4f9e1329 // FMLA V9.4S, V25.4S, V30.S[0]
+	WORD $0x4fbe132d // FMLA V13.4S, V25.4S, V30.S[1]
+	WORD $0x4f9e1b31 // FMLA V17.4S, V25.4S, V30.S[2]
+	WORD $0x4fbe1b35 // FMLA V21.4S, V25.4S, V30.S[3]
+	FMOVQ 144(R8), F25
+	WORD $0x4f9d1b42 // FMLA V2.4S, V26.4S, V29.S[2]
+	WORD $0x4fbd1b46 // FMLA V6.4S, V26.4S, V29.S[3]
+	WORD $0x4f9e134a // FMLA V10.4S, V26.4S, V30.S[0]
+	WORD $0x4fbe134e // FMLA V14.4S, V26.4S, V30.S[1]
+	WORD $0x4f9e1b52 // FMLA V18.4S, V26.4S, V30.S[2]
+	WORD $0x4fbe1b56 // FMLA V22.4S, V26.4S, V30.S[3]
+	FMOVQ 160(R8), F26
+	WORD $0x4f9d1b63 // FMLA V3.4S, V27.4S, V29.S[2]
+	WORD $0x4fbd1b67 // FMLA V7.4S, V27.4S, V29.S[3]
+	FMOVQ 64(R2), F29
+	WORD $0x4f9e136b // FMLA V11.4S, V27.4S, V30.S[0]
+	WORD $0x4fbe136f // FMLA V15.4S, V27.4S, V30.S[1]
+	WORD $0x4f9e1b73 // FMLA V19.4S, V27.4S, V30.S[2]
+	WORD $0x4fbe1b77 // FMLA V23.4S, V27.4S, V30.S[3]
+	FMOVQ 176(R8), F27
+	ADD $48, R2
+	ADD $128, R8
 	SUBS $1, R9
-	BNE step
+	BNE pair
 last:
 	WORD $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0]
 	WORD $0x4fbc1304 // FMLA V4.4S, V24.4S, V28.S[1]
 	WORD $0x4f9c1b08 // FMLA V8.4S, V24.4S, V28.S[2]
+	FMOVQ 32(R2), F30
+	WORD $0x4fbc1b0c // FMLA V12.4S, V24.4S, V28.S[3]
+	WORD $0x4f9d1310 // FMLA V16.4S, V24.4S, V29.S[0]
+	WORD $0x4fbd1314 // FMLA V20.4S, V24.4S, V29.S[1]
+	FMOVQ 64(R8), F24
+	WORD $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0]
+	WORD $0x4fbc1325 // FMLA V5.4S, V25.4S, V28.S[1]
+	WORD $0x4f9c1b29 // FMLA V9.4S, V25.4S, V28.S[2]
+	WORD $0x4fbc1b2d // FMLA V13.4S, V25.4S, V28.S[3]
+	WORD $0x4f9d1331 // FMLA V17.4S, V25.4S, V29.S[0]
+	WORD $0x4fbd1335 // FMLA V21.4S, V25.4S, V29.S[1]
+	FMOVQ 80(R8), F25
+	WORD $0x4f9c1342 // FMLA V2.4S, V26.4S, V28.S[0]
+	WORD $0x4fbc1346 // FMLA V6.4S, V26.4S, V28.S[1]
+	WORD $0x4f9c1b4a // FMLA V10.4S, V26.4S, V28.S[2]
+	WORD $0x4fbc1b4e // FMLA V14.4S, V26.4S, V28.S[3]
+	WORD $0x4f9d1352 // FMLA V18.4S, V26.4S, V29.S[0]
+	WORD $0x4fbd1356 // FMLA V22.4S, V26.4S, V29.S[1]
+	FMOVQ 96(R8), F26
+	WORD $0x4f9c1363 // FMLA V3.4S, V27.4S, V28.S[0]
+	WORD $0x4fbc1367 // FMLA V7.4S, V27.4S, V28.S[1]
+	WORD $0x4f9c1b6b // FMLA V11.4S, V27.4S, V28.S[2]
+	WORD $0x4fbc1b6f // FMLA V15.4S, V27.4S, V28.S[3]
+	WORD $0x4f9d1373 // FMLA V19.4S, V27.4S, V29.S[0]
+	WORD $0x4fbd1377 // FMLA V23.4S, V27.4S, V29.S[1]
+	FMOVQ 112(R8), F27
+	WORD $0x4f9d1b00 // FMLA V0.4S, V24.4S, V29.S[2]
+	WORD $0x4fbd1b04 // FMLA V4.4S, V24.4S, V29.S[3]
+	WORD $0x4f9e1308 // FMLA V8.4S, V24.4S, V30.S[0]
+	WORD $0x4fbe130c // FMLA V12.4S, V24.4S, V30.S[1]
+	WORD $0x4f9e1b10 // FMLA V16.4S, V24.4S, V30.S[2]
+	WORD $0x4fbe1b14 // FMLA V20.4S, V24.4S, V30.S[3]
+	WORD $0x4f9d1b21 // FMLA V1.4S, V25.4S, V29.S[2]
+	WORD $0x4fbd1b25 // FMLA V5.4S, V25.4S, V29.S[3]
+	WORD $0x4f9e1329 // FMLA V9.4S, V25.4S, V30.S[0]
+	WORD $0x4fbe132d // FMLA V13.4S, V25.4S, V30.S[1]
+	WORD $0x4f9e1b31 // FMLA V17.4S, V25.4S, V30.S[2]
+	WORD $0x4fbe1b35 // FMLA V21.4S, V25.4S, V30.S[3]
+	WORD $0x4f9d1b42 // FMLA V2.4S, V26.4S, V29.S[2]
+	WORD $0x4fbd1b46 // FMLA V6.4S, V26.4S, V29.S[3]
+	WORD $0x4f9e134a // FMLA V10.4S, V26.4S, V30.S[0]
+	WORD $0x4fbe134e // FMLA V14.4S, V26.4S, V30.S[1]
+	WORD $0x4f9e1b52 // FMLA V18.4S, V26.4S, V30.S[2]
+	WORD $0x4fbe1b56 // FMLA V22.4S, V26.4S, V30.S[3]
+	WORD $0x4f9d1b63 // FMLA V3.4S, V27.4S, V29.S[2]
+	WORD $0x4fbd1b67 // FMLA V7.4S, V27.4S, V29.S[3]
+	WORD $0x4f9e136b // FMLA V11.4S, V27.4S, V30.S[0]
+	WORD $0x4fbe136f // FMLA V15.4S, V27.4S, V30.S[1]
+	WORD $0x4f9e1b73 // FMLA V19.4S, V27.4S, V30.S[2]
+	WORD $0x4fbe1b77 // FMLA V23.4S, V27.4S, V30.S[3]
+	ADD $48, R2
+	ADD $128, R8
+odd:
+	TBZ $0, R4, store
+	VLD1 (R8), [V24.S4, V25.S4, V26.S4, V27.S4]
+	VLD1.P 16(R2), [V28.S4]
+	VLD1.P 8(R2), [V29.S2]
+	WORD $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0]
+	WORD $0x4fbc1304 // FMLA V4.4S, V24.4S, V28.S[1]
+	WORD $0x4f9c1b08 // FMLA V8.4S, V24.4S, V28.S[2]
 	WORD $0x4fbc1b0c // FMLA V12.4S, V24.4S, V28.S[3]
 	WORD $0x4f9d1310 // FMLA V16.4S, V24.4S, V29.S[0]
 	WORD $0x4fbd1314 // FMLA V20.4S, V24.4S, V29.S[1]
@@ -128,6 +222,7 @@ last:
 	WORD $0x4fbc1b6f // FMLA V15.4S, V27.4S, V28.S[3]
 	WORD $0x4f9d1373 // FMLA V19.4S, V27.4S, V29.S[0]
 	WORD $0x4fbd1377 // FMLA V23.4S, V27.4S, V29.S[1]
+store:
 	MOVD R0, R7
 	VST1 [V0.S4, V1.S4, V2.S4, V3.S4], (R7)
 	ADD R1, R7
@@ -152,19 +247,29 @@ TEXT ·gemvOneNEON(SB), NOSPLIT, $0-32
 	MOVD w+8(FP), R2
 	MOVD x+16(FP), R1
 	MOVD groups+24(FP), R6
-	// R0 lanes; R1 x; R2..R5 rows of w; R6 groups left
-	// V0..V15 lanes, four registers a row; V16..V19 x; V20..V23 and V24..V27 w
+	// R0 lanes; R1 x; R2..R5 rows of w; R6 groups left; V0..V15 lanes, four registers a
+	// row; V16..V19 x; V20..V31 w. Weights come from memory once: they are asked for
+	// eight groups ahead, and a group's loads run four ahead of its products.
 	VEOR V0.B16, V0.B16, V0.B16
 	VEOR V1.B16, V1.B16, V1.B16
 	VEOR V2.B16, V2.B16, V2.B16
 	VEOR V3.B16, V3.B16, V3.B16
 group:
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R2), [V20.S4, V21.S4, V22.S4, V23.S4]
+	PRFM 512(R2), PLDL1STRM
+	FMOVQ 0(R1), F16
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R1), F17
+	FMOVQ 16(R2), F21
+	FMOVQ 32(R1), F18
+	FMOVQ 32(R2), F22
+	FMOVQ 48(R1), F19
+	FMOVQ 48(R2), F23
 	VFMLA V16.S4, V20.S4, V0.S4
 	VFMLA V17.S4, V21.S4, V1.S4
 	VFMLA V18.S4, V22.S4, V2.S4
 	VFMLA V19.S4, V23.S4, V3.S4
+	ADD $64, R1
+	ADD $64, R2
 	SUBS $1, R6
 	BNE group
 	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
@@ -177,8 +282,9 @@ TEXT ·gemvFourNEON(SB), NOSPLIT, $0-40
 	MOVD x+16(FP), R1
 	MOVD groups+24(FP), R6
 	MOVD stride+32(FP), R7
-	// R0 lanes; R1 x; R2..R5 rows of w; R6 groups left
-	// V0..V15 lanes, four registers a row; V16..V19 x; V20..V23 and V24..V27 w
+	// R0 lanes; R1 x; R2..R5 rows of w; R6 groups left; V0..V15 lanes, four registers a
+	// row; V16..V19 x; V20..V31 w. Weights come from memory once: they are asked for
+	// eight groups ahead, and a group's loads run four ahead of its products.
 	LSL $2, R7
 	ADD R7, R2, R3
 	ADD R7, R3, R4
@@ -200,27 +306,51 @@ TEXT ·gemvFourNEON(SB), NOSPLIT, $0-40
 	VEOR V14.B16, V14.B16, V14.B16
 	VEOR V15.B16, V15.B16, V15.B16
 group:
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R2), [V20.S4, V21.S4, V22.S4, V23.S4]
+	PRFM 512(R2), PLDL1STRM
+	PRFM 512(R3), PLDL1STRM
+	PRFM 512(R4), PLDL1STRM
+	PRFM 512(R5), PLDL1STRM
+	FMOVQ 0(R1), F16
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R1), F17
+	FMOVQ 16(R2), F21
+	FMOVQ 32(R1), F18
+	FMOVQ 32(R2), F22
+	FMOVQ 48(R1), F19
+	FMOVQ 48(R2), F23
+	FMOVQ 0(R3), F24
 	VFMLA V16.S4, V20.S4, V0.S4
+	FMOVQ 16(R3), F25
 	VFMLA V17.S4, V21.S4, V1.S4
+	FMOVQ 32(R3), F26
 	VFMLA V18.S4, V22.S4, V2.S4
+	FMOVQ 48(R3), F27
 	VFMLA V19.S4, V23.S4, V3.S4
-	VLD1.P 64(R3), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FMOVQ 0(R4), F28
 	VFMLA V16.S4, V24.S4, V4.S4
+	FMOVQ 16(R4), F29
 	VFMLA V17.S4, V25.S4, V5.S4
+	FMOVQ 32(R4), F30
 	VFMLA V18.S4, V26.S4, V6.S4
+	FMOVQ 48(R4), F31
 	VFMLA V19.S4, V27.S4, V7.S4
-	VLD1.P 64(R4), [V20.S4, V21.S4, V22.S4, V23.S4]
-	VFMLA V16.S4, V20.S4, V8.S4
-	VFMLA V17.S4, V21.S4, V9.S4
-	VFMLA V18.S4, V22.S4, V10.S4
-	VFMLA V19.S4, V23.S4, V11.S4
-	VLD1.P 64(R5), [V24.S4, V25.S4, V26.S4, V27.S4]
-	VFMLA V16.S4, V24.S4, V12.S4
-	VFMLA V17.S4, V25.S4, V13.S4
-	VFMLA V18.S4, V26.S4, V14.S4
-	VFMLA V19.S4, V27.S4, V15.S4
+	FMOVQ 0(R5), F20
+	VFMLA V16.S4, V28.S4, V8.S4
+	FMOVQ 16(R5), F21
+	VFMLA V17.S4, V29.S4, V9.S4
+	FMOVQ 32(R5), F22
+	VFMLA V18.S4, V30.S4, V10.S4
+	FMOVQ 48(R5), F23
+	VFMLA V19.S4, V31.S4, V11.S4
+	VFMLA V16.S4, V20.S4, V12.S4
+	VFMLA V17.S4, V21.S4, V13.S4
+	VFMLA V18.S4, V22.S4, V14.S4
+	VFMLA V19.S4, V23.S4, V15.S4
+	ADD $64, R1
+	ADD $64, R2
+	ADD $64, R3
+	ADD $64, R4
+	ADD $64, R5
 	SUBS $1, R6
 	BNE group
 	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// The routines for arm64. A tile has the shape that AVX2 gives it, so that both
+// The products for arm64. A tile has the shape that AVX2 gives it, so that both
 // read the same panels: 6 rows of 16 are 24 of the 32 vector registers.
 
 // fmla is Vd.4S += Vn.4S · Vm.S[lane], fused (FMLA by element, single precision:
@@ -17,16 +17,27 @@ func registers(first int) string {
 	return fmt.Sprintf("V%d.S4, V%d.S4, V%d.S4, V%d.S4", first, first+1, first+2, first+3)
 }
 
+// zero makes n vector registers from the first on +0.
+func (a *asm) zero(first, n int) {
+	for i := first; i < first+n; i++ {
+		a.op("VEOR V%d.B16, V%d.B16, V%d.B16", i, i, i)
+	}
+}
+
 func gemmNEON(a *asm) {
 	a.fn("gemmTilesNEON", "gemmTilesNEON is gemmTilesPortable; first is 1 to start the chains at zero, else 0.\npanels and kc are at least 1.",
 		arg{"c", "*float32", "R0"}, arg{"ldc", "int", "R1"}, arg{"a", "*float32", "R2"}, arg{"b", "*float32", "R3"},
 		arg{"kc", "int", "R4"}, arg{"panels", "int", "R5"}, arg{"first", "int", "R6"})
 	a.note("R0 c, row 0 of the tile; R1 bytes between rows; R2 a, runs on from panel to panel;")
-	a.note("R3 b; R7 c at a row; R8 b at the current k; R9 steps left")
-	a.note("V0..V23 the tile, four registers a row; V24..V27 a row of b; V28, V29 six elements")
-	a.note("of a; V30, V31 the next six. The row of b for the next step is loaded a register")
-	a.note("at a time, each as soon as its six products are done and 18 before it is needed:")
-	a.note("a core that issues in order does not wait for it either.")
+	a.note("R3 b; R7 c at a row; R8 b at the current k; R9 pairs of steps left")
+	a.note("V0..V23 the tile, four registers a row; V24..V27 a row of b; V28, V29, V30 the")
+	a.note("twelve elements of a for two steps.")
+	a.note("Two steps are 48 products and 11 loads, spread: one load to four or five products.")
+	a.note("A register is loaded for the next step as soon as its last product is issued, and")
+	a.note("is needed 18 products later (8 for V29, of which both steps use a half), so that a")
+	a.note("core that issues in order does not wait for it, and one that does not has a load")
+	a.note("and a product for every cycle. Offsets are constant, since an updated address is")
+	a.note("ready late on some of these cores.")
 	eachRow := func(op string) {
 		a.op("MOVD R0, R7")
 		for i := range 6 {
@@ -34,46 +45,69 @@ func gemmNEON(a *asm) {
 			a.op("ADD R1, R7")
 		}
 	}
+	// product is row i of the tile in columns 4q to 4q+3; i + at is where its
+	// element of a lies in V28..V30.
+	product := func(i, q, at int) { a.fmla(4*i+q, 24+q, 28+(i+at)/4, (i+at)%4) }
+	// pair is two steps. Unless another follows, the second loads nothing.
+	pair := func(more bool) {
+		for q := range 4 {
+			for i := range 6 {
+				product(i, q, 0)
+				if q == 0 && i == 2 {
+					a.op("FMOVQ 32(R2), F30")
+				}
+			}
+			a.op("FMOVQ %d(R8), F%d", 64+16*q, 24+q)
+		}
+		for q := range 4 {
+			for i := range 6 {
+				product(i, q, 6)
+				if more && q == 0 && i == 2 {
+					a.op("FMOVQ 48(R2), F28")
+				}
+				if more && q == 3 && i == 1 {
+					a.op("FMOVQ 64(R2), F29")
+				}
+			}
+			if more {
+				a.op("FMOVQ %d(R8), F%d", 128+16*q, 24+q)
+			}
+		}
+		a.op("ADD $48, R2")
+		a.op("ADD $128, R8")
+	}
 	a.op("LSL $2, R1")
 	a.label("panel")
 	a.op("MOVD R3, R8")
 	a.op("CBZ R6, load")
-	for i := range 24 {
-		a.op("VEOR V%d.B16, V%d.B16, V%d.B16", i, i, i)
-	}
+	a.zero(0, 24)
 	a.op("B loaded")
 	a.label("load")
 	eachRow("VLD1 (R7), [%s]")
 	a.label("loaded")
-	a.op("VLD1.P 64(R8), [V24.S4, V25.S4, V26.S4, V27.S4]")
+	a.op("LSR $1, R4, R9")
+	a.op("CBZ R9, odd")
+	a.op("VLD1 (R8), [%s]", registers(24))
+	a.op("VLD1 (R2), [V28.S4, V29.S4]")
+	a.op("SUBS $1, R9")
+	a.op("BEQ last")
+	a.label("pair")
+	pair(true)
+	a.op("SUBS $1, R9")
+	a.op("BNE pair")
+	a.label("last")
+	pair(false)
+	a.label("odd")
+	a.op("TBZ $0, R4, store")
+	a.op("VLD1 (R8), [%s]", registers(24))
 	a.op("VLD1.P 16(R2), [V28.S4]")
 	a.op("VLD1.P 8(R2), [V29.S2]")
-	a.op("SUBS $1, R4, R9")
-	a.op("BEQ last")
-	step := func(more bool) {
-		for q := range 4 {
-			for i := range 6 {
-				a.fmla(4*i+q, 24+q, 28+i/4, i%4)
-				if more && q == 0 && i == 1 {
-					a.op("VLD1.P 16(R2), [V30.S4]")
-				}
-				if more && q == 0 && i == 3 {
-					a.op("VLD1.P 8(R2), [V31.S2]")
-				}
-			}
-			if more {
-				a.op("VLD1.P 16(R8), [V%d.S4]", 24+q)
-			}
+	for q := range 4 {
+		for i := range 6 {
+			product(i, q, 0)
 		}
 	}
-	a.label("step")
-	step(true)
-	a.op("VMOV V30.B16, V28.B16")
-	a.op("VMOV V31.B16, V29.B16")
-	a.op("SUBS $1, R9")
-	a.op("BNE step")
-	a.label("last")
-	step(false)
+	a.label("store")
 	eachRow("VST1 [%s], (R7)")
 	a.op("MOVD R7, R0")
 	a.op("SUBS $1, R5")
@@ -96,25 +130,36 @@ func gemvNEON(a *asm) {
 			args = append(args, arg{"stride", "int", "R7"})
 		}
 		a.fn(f.name, f.doc, args...)
-		a.note("R0 lanes; R1 x; R2..R5 rows of w; R6 groups left")
-		a.note("V0..V15 lanes, four registers a row; V16..V19 x; V20..V23 and V24..V27 w")
+		a.note("R0 lanes; R1 x; R2..R5 rows of w; R6 groups left; V0..V15 lanes, four registers a")
+		a.note("row; V16..V19 x; V20..V31 w. Weights come from memory once: they are asked for")
+		a.note("eight groups ahead, and a group's loads run four ahead of its products.")
 		if f.rows > 1 {
 			a.op("LSL $2, R7")
 			for r := 1; r < f.rows; r++ {
 				a.op("ADD R7, R%d, R%d", 1+r, 2+r)
 			}
 		}
-		for i := range 4 * f.rows {
-			a.op("VEOR V%d.B16, V%d.B16, V%d.B16", i, i, i)
-		}
+		a.zero(0, 4*f.rows)
 		a.label("group")
-		a.op("VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]")
 		for r := range f.rows {
-			w := 20 + 4*(r%2)
-			a.op("VLD1.P 64(R%d), [%s]", 2+r, registers(w))
-			for q := range 4 {
-				a.op("VFMLA V%d.S4, V%d.S4, V%d.S4", 16+q, w+q, 4*r+q)
+			a.op("PRFM 512(R%d), PLDL1STRM", 2+r)
+		}
+		// Registers V20..V31 are taken in turn.
+		load := func(i int) { a.op("FMOVQ %d(R%d), F%d", 16*(i%4), 2+i/4, 20+i%12) }
+		const ahead = 4
+		for i := range ahead {
+			a.op("FMOVQ %d(R1), F%d", 16*i, 16+i)
+			load(i)
+		}
+		for i := range 4 * f.rows {
+			if i+ahead < 4*f.rows {
+				load(i + ahead)
 			}
+			a.op("VFMLA V%d.S4, V%d.S4, V%d.S4", 16+i%4, 20+i%12, i)
+		}
+		a.op("ADD $64, R1")
+		for r := range f.rows {
+			a.op("ADD $64, R%d", 2+r)
 		}
 		a.op("SUBS $1, R6")
 		a.op("BNE group")
