@@ -60,6 +60,11 @@ func packSix(dst, x []float32, ldx, k int) {
 	packSixPortable(dst[done*tileM:], x[done:], ldx, k-done)
 }
 
+// laneMask[16-n:][:16] is a mask whose first n lanes are set.
+var laneMask = [32]int32{
+	-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+}
+
 func gemvRows(dst, w, x []float32, rows, k int) {
 	if !avx2 {
 		gemvRowsPortable(dst, w, x, rows, k)

@@ -2,6 +2,8 @@
 
 package kernel
 
+import "math"
+
 // neon selects the assembly twins. Every arm64 has it.
 var neon = true
 
@@ -61,5 +63,151 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 			dst[r+i] = sumLanes(&lanes[i], w[(r+i)*k+16*groups:(r+i+1)*k], x[16*groups:])
 		}
 		r += n
+	}
+}
+
+func packSix(dst, x []float32, ldx, k int) {
+	done := 0
+	if neon && k >= 4 {
+		done = k &^ 3
+		_, _ = dst[k*tileM-1], x[(tileM-1)*ldx+k-1]
+		packSixNEON(&dst[0], &x[0], ldx, done/4)
+	}
+	packSixPortable(dst[done*tileM:], x[done:], ldx, k-done)
+}
+
+// span[16-l:] is a mask of the lanes from l on, span[32-l:] one of those before
+// l; each is 16 long.
+var span = [48]int32{
+	16: -1, 17: -1, 18: -1, 19: -1, 20: -1, 21: -1, 22: -1, 23: -1,
+	24: -1, 25: -1, 26: -1, 27: -1, 28: -1, 29: -1, 30: -1, 31: -1,
+}
+
+func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
+	if !neon {
+		packPortable(dst, src, cols, taps, h, w, step, merge, true)
+		return
+	}
+	begin, end, keep := 0, tileN, 0
+	for cols.y[begin] == math.MinInt32 {
+		begin++
+	}
+	for cols.y[end-1] == math.MinInt32 {
+		end--
+	}
+	if merge {
+		keep = -1
+	}
+	for i := range taps {
+		t := &taps[i]
+		// Lanes [from,to) lie inside the map.
+		y, left := int(cols.y[begin]+t.dy), begin-int(cols.x[begin]+t.dx)
+		from, to := max(begin, left), min(end, left+w)
+		at := int(t.channel)*h*w + int(cols.at[0]+t.off)
+		if y < 0 || y >= h || from >= to {
+			from, to, at = 0, 0, 0
+		}
+		past, d := at+(int(t.count)-1)*h*w+tileN, int(t.row)*tileN
+		_ = dst[d+((int(t.count)-1)*step+1)*tileN-1]
+		switch {
+		case at < 0 || past > len(src): // lanes outside the map would be read outside src
+			packPortable(dst, src, cols, taps[i:i+1], h, w, step, merge, true)
+		case from == 0 && to == tileN:
+			packCopyNEON(&dst[d], &src[at], int(t.count), h*w, step)
+		default:
+			packMaskedNEON(&dst[d], &src[at], int(t.count), h*w, step, &span[16-from], &span[32-to], keep)
+		}
+	}
+}
+
+func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
+	if !neon {
+		packPortable(dst, src, cols, taps, h, w, step, false, false)
+		return
+	}
+	top, bottom, left, right := cols.y[0], cols.y[0], cols.x[0], cols.x[0]
+	for l := range tileN {
+		top, bottom = min(top, cols.y[l]), max(bottom, cols.y[l])
+		left, right = min(left, cols.x[l]), max(right, cols.x[l])
+	}
+	for i := range taps {
+		t := &taps[i]
+		if top+t.dy < 0 || int(bottom+t.dy) >= h || left+t.dx < 0 || int(right+t.dx) >= w {
+			packPortable(dst, src, cols, taps[i:i+1], h, w, step, false, false)
+			continue
+		}
+		d, at := int(t.row)*tileN, int(t.channel)*h*w+int(cols.at[0]+t.off)
+		_ = dst[d+((int(t.count)-1)*step+1)*tileN-1]
+		packGatherNEON(&dst[d], &src[at], int(t.count), h*w, step, &cols.at[0])
+	}
+}
+
+func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
+	_ = dst[rows*cols-1]
+	switch {
+	case neon && cols >= 16:
+		depthwiseWideNEON(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep)
+	case neon && cols >= 4 && rows >= 4:
+		depthwiseTallNEON(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep)
+	default:
+		depthwiseRowsPortable(dst, src, w, off, rows, cols, srcStep)
+	}
+}
+
+func dealTwo(even, odd, x []float32) {
+	done := 0
+	if neon && len(even) >= 8 {
+		done = len(even) &^ 7
+		_, _ = odd[done-1], x[2*done-1]
+		dealTwoNEON(&even[0], &odd[0], &x[0], done/8)
+	}
+	dealTwoPortable(even[done:], odd[done:], x[2*done:])
+}
+
+func vecSub(dst, x []float32) {
+	if !neon {
+		vecSubPortable(dst, x)
+	} else if len(dst) > 0 {
+		vecSubNEON(&dst[0], &x[0], len(dst))
+	}
+}
+
+func vecAdd(dst, a, b []float32) {
+	if !neon {
+		vecAddPortable(dst, a, b)
+	} else if len(dst) > 0 {
+		vecAddNEON(&dst[0], &a[0], &b[0], len(dst))
+	}
+}
+
+func vecMul(dst, a, b []float32) {
+	if !neon {
+		vecMulPortable(dst, a, b)
+	} else if len(dst) > 0 {
+		vecMulNEON(&dst[0], &a[0], &b[0], len(dst))
+	}
+}
+
+func vecMax(dst, a, b []float32) {
+	if !neon {
+		vecMaxPortable(dst, a, b)
+	} else if len(dst) > 0 {
+		vecMaxNEON(&dst[0], &a[0], &b[0], len(dst))
+	}
+}
+
+func vecClamp(dst, x []float32, lo, hi float32) {
+	if !neon {
+		vecClampPortable(dst, x, lo, hi)
+	} else if len(dst) > 0 {
+		vecClampNEON(&dst[0], &x[0], len(dst), lo, hi)
+	}
+}
+
+func vecBiasClamp(dst []float32, bias, lo, hi float32) {
+	if !neon {
+		vecBiasClampPortable(dst, bias, lo, hi)
+	} else if len(dst) > 0 {
+		vecBiasClampNEON(&dst[0], len(dst), bias, lo, hi)
 	}
 }

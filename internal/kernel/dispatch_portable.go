@@ -1,8 +1,16 @@
-//go:build !amd64 || noasm
+//go:build (!amd64 && !arm64) || noasm
 
 package kernel
 
-// What only amd64 has in assembly.
+func level() string { return levelPortable }
+
+func setLevel(name string) bool { return name == levelPortable }
+
+func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
+	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
+}
+
+func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }
 
 func packSix(dst, x []float32, ldx, k int) { packSixPortable(dst, x, ldx, k) }
 

@@ -20,3 +20,73 @@ func gemvOneNEON(lanes *float32, w *float32, x *float32, groups int)
 //
 //go:noescape
 func gemvFourNEON(lanes *float32, w *float32, x *float32, groups int, stride int)
+
+// packSixNEON is packSixPortable for 4·groups columns. groups is at least 1.
+//
+//go:noescape
+func packSixNEON(dst *float32, x *float32, ldx int, groups int)
+
+// packCopyNEON fills count rows of a tap with 16 neighbouring cells of each plane.
+// count is at least 1.
+//
+//go:noescape
+func packCopyNEON(dst *float32, src *float32, count int, plane int, step int)
+
+// packMaskedNEON is packCopyNEON for the lanes set in both from and to, each 16 long;
+// the others keep what they have if keep is -1 and become +0 if it is 0.
+//
+//go:noescape
+func packMaskedNEON(dst *float32, src *float32, count int, plane int, step int, from *int32, to *int32, keep int)
+
+// packGatherNEON is packCopyNEON for cells anywhere: at[l] - at[0] cells after that of
+// lane 0.
+//
+//go:noescape
+func packGatherNEON(dst *float32, src *float32, count int, plane int, step int, at *int32)
+
+// depthwiseWideNEON is depthwiseRowsPortable for at least 16 columns. rows and taps
+// are at least 1.
+//
+//go:noescape
+func depthwiseWideNEON(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int)
+
+// depthwiseTallNEON is depthwiseRowsPortable for at least 4 columns and 4 rows. taps
+// is at least 1.
+//
+//go:noescape
+func depthwiseTallNEON(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int)
+
+// dealTwoNEON is dealTwoPortable for 8·groups pairs. groups is at least 1.
+//
+//go:noescape
+func dealTwoNEON(even *float32, odd *float32, x *float32, groups int)
+
+// vecSubNEON is vecSubPortable for n elements.
+//
+//go:noescape
+func vecSubNEON(dst *float32, x *float32, n int)
+
+// vecAddNEON is vecAddPortable for n elements.
+//
+//go:noescape
+func vecAddNEON(dst *float32, a *float32, b *float32, n int)
+
+// vecMulNEON is vecMulPortable for n elements.
+//
+//go:noescape
+func vecMulNEON(dst *float32, a *float32, b *float32, n int)
+
+// vecMaxNEON is vecMaxPortable for n elements.
+//
+//go:noescape
+func vecMaxNEON(dst *float32, a *float32, b *float32, n int)
+
+// vecClampNEON is vecClampPortable for n elements.
+//
+//go:noescape
+func vecClampNEON(dst *float32, x *float32, n int, lo float32, hi float32)
+
+// vecBiasClampNEON is vecBiasClampPortable for n elements.
+//
+//go:noescape
+func vecBiasClampNEON(dst *float32, n int, bias float32, lo float32, hi float32)

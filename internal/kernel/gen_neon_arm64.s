@@ -358,3 +358,659 @@ group:
 	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
 	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
 	RET
+
+// func packSixNEON(dst *float32, x *float32, ldx int, groups int)
+TEXT ·packSixNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD ldx+16(FP), R2
+	MOVD groups+24(FP), R3
+	// R0 dst; R1, R4..R8 rows of x; R2 bytes of a row; R3 groups left
+	// V0..V5 four elements of each row; V6, V7 rows 0-1, V16, V17 rows 2-3 and V18, V19
+	// rows 4-5 in pairs, columns 0-1 and 2-3; then V20, V22 rows 0-3 of columns 0 and 2,
+	// V18, V19 rows 4-5 of these and rows 0-1 of columns 1 and 3, V21, V23 rows 2-5 of those
+	LSL $2, R2
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	ADD R2, R6, R7
+	ADD R2, R7, R8
+group:
+	VLD1.P 16(R1), [V0.S4]
+	VLD1.P 16(R4), [V1.S4]
+	VLD1.P 16(R5), [V2.S4]
+	VLD1.P 16(R6), [V3.S4]
+	VLD1.P 16(R7), [V4.S4]
+	VLD1.P 16(R8), [V5.S4]
+	VZIP1 V1.S4, V0.S4, V6.S4
+	VZIP2 V1.S4, V0.S4, V7.S4
+	VZIP1 V3.S4, V2.S4, V16.S4
+	VZIP2 V3.S4, V2.S4, V17.S4
+	VZIP1 V5.S4, V4.S4, V18.S4
+	VZIP2 V5.S4, V4.S4, V19.S4
+	VTRN1 V16.D2, V6.D2, V20.D2
+	VTRN2 V18.D2, V16.D2, V21.D2
+	VMOV V6.D[1], V18.D[1]
+	VTRN1 V17.D2, V7.D2, V22.D2
+	VTRN2 V19.D2, V17.D2, V23.D2
+	VMOV V7.D[1], V19.D[1]
+	VST1.P [V20.S4], 16(R0)
+	VST1.P [V18.S4], 16(R0)
+	VST1.P [V21.S4], 16(R0)
+	VST1.P [V22.S4], 16(R0)
+	VST1.P [V19.S4], 16(R0)
+	VST1.P [V23.S4], 16(R0)
+	SUBS $1, R3
+	BNE group
+	RET
+
+// func packCopyNEON(dst *float32, src *float32, count int, plane int, step int)
+TEXT ·packCopyNEON(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD count+16(FP), R2
+	MOVD plane+24(FP), R3
+	MOVD step+32(FP), R4
+	// R0 dst; R1 src, lane 0; R2 rows left; R3 bytes of a plane; R4 bytes between rows of dst
+	LSL $2, R3
+	LSL $6, R4
+row:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VST1 [V0.S4, V1.S4, V2.S4, V3.S4], (R0)
+	ADD R3, R1
+	ADD R4, R0
+	SUBS $1, R2
+	BNE row
+	RET
+
+// func packMaskedNEON(dst *float32, src *float32, count int, plane int, step int, from *int32, to *int32, keep int)
+TEXT ·packMaskedNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD count+16(FP), R2
+	MOVD plane+24(FP), R3
+	MOVD step+32(FP), R4
+	MOVD from+40(FP), R5
+	MOVD to+48(FP), R6
+	MOVD keep+56(FP), R7
+	// R0 dst; R1 src, lane 0; R2 rows left; R3 bytes of a plane; R4 bytes between rows of dst
+	// V0..V3 cells; V4..V7 dst; V16..V19 lanes to fill; V24 lanes to keep
+	LSL $2, R3
+	LSL $6, R4
+	VLD1 (R5), [V16.S4, V17.S4, V18.S4, V19.S4]
+	VLD1 (R6), [V20.S4, V21.S4, V22.S4, V23.S4]
+	VAND V20.B16, V16.B16, V16.B16
+	VAND V21.B16, V17.B16, V17.B16
+	VAND V22.B16, V18.B16, V18.B16
+	VAND V23.B16, V19.B16, V19.B16
+	VDUP R7, V24.D2
+row:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1 (R0), [V4.S4, V5.S4, V6.S4, V7.S4]
+	VAND V24.B16, V4.B16, V4.B16
+	VBIT V16.B16, V0.B16, V4.B16
+	VAND V24.B16, V5.B16, V5.B16
+	VBIT V17.B16, V1.B16, V5.B16
+	VAND V24.B16, V6.B16, V6.B16
+	VBIT V18.B16, V2.B16, V6.B16
+	VAND V24.B16, V7.B16, V7.B16
+	VBIT V19.B16, V3.B16, V7.B16
+	VST1 [V4.S4, V5.S4, V6.S4, V7.S4], (R0)
+	ADD R3, R1
+	ADD R4, R0
+	SUBS $1, R2
+	BNE row
+	RET
+
+// func packGatherNEON(dst *float32, src *float32, count int, plane int, step int, at *int32)
+TEXT ·packGatherNEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD count+16(FP), R2
+	MOVD plane+24(FP), R3
+	MOVD step+32(FP), R4
+	MOVD at+40(FP), R5
+	// R0 dst; R1 src, lane 0; R2 rows left; R3 bytes of a plane; R4 bytes between rows of dst
+	// R6..R15, R19..R23 offsets of lanes 1-15; V0..V15 cells
+	LSL $2, R3
+	LSL $6, R4
+	MOVW (R5), R24
+	MOVW 4(R5), R6
+	SUB R24, R6
+	MOVW 8(R5), R7
+	SUB R24, R7
+	MOVW 12(R5), R8
+	SUB R24, R8
+	MOVW 16(R5), R9
+	SUB R24, R9
+	MOVW 20(R5), R10
+	SUB R24, R10
+	MOVW 24(R5), R11
+	SUB R24, R11
+	MOVW 28(R5), R12
+	SUB R24, R12
+	MOVW 32(R5), R13
+	SUB R24, R13
+	MOVW 36(R5), R14
+	SUB R24, R14
+	MOVW 40(R5), R15
+	SUB R24, R15
+	MOVW 44(R5), R19
+	SUB R24, R19
+	MOVW 48(R5), R20
+	SUB R24, R20
+	MOVW 52(R5), R21
+	SUB R24, R21
+	MOVW 56(R5), R22
+	SUB R24, R22
+	MOVW 60(R5), R23
+	SUB R24, R23
+row:
+	FMOVS (R1), F0
+	FMOVS (R1)(R6<<2), F1
+	FMOVS (R1)(R7<<2), F2
+	FMOVS (R1)(R8<<2), F3
+	FMOVS (R1)(R9<<2), F4
+	FMOVS (R1)(R10<<2), F5
+	FMOVS (R1)(R11<<2), F6
+	FMOVS (R1)(R12<<2), F7
+	FMOVS (R1)(R13<<2), F8
+	FMOVS (R1)(R14<<2), F9
+	FMOVS (R1)(R15<<2), F10
+	FMOVS (R1)(R19<<2), F11
+	FMOVS (R1)(R20<<2), F12
+	FMOVS (R1)(R21<<2), F13
+	FMOVS (R1)(R22<<2), F14
+	FMOVS (R1)(R23<<2), F15
+	VZIP1 V1.S4, V0.S4, V16.S4
+	VZIP1 V3.S4, V2.S4, V20.S4
+	VZIP1 V20.D2, V16.D2, V16.D2
+	VZIP1 V5.S4, V4.S4, V17.S4
+	VZIP1 V7.S4, V6.S4, V21.S4
+	VZIP1 V21.D2, V17.D2, V17.D2
+	VZIP1 V9.S4, V8.S4, V18.S4
+	VZIP1 V11.S4, V10.S4, V22.S4
+	VZIP1 V22.D2, V18.D2, V18.D2
+	VZIP1 V13.S4, V12.S4, V19.S4
+	VZIP1 V15.S4, V14.S4, V23.S4
+	VZIP1 V23.D2, V19.D2, V19.D2
+	VST1 [V16.S4, V17.S4, V18.S4, V19.S4], (R0)
+	ADD R3, R1
+	ADD R4, R0
+	SUBS $1, R2
+	BNE row
+	RET
+
+// func depthwiseWideNEON(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int)
+TEXT ·depthwiseWideNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD w+16(FP), R2
+	MOVD off+24(FP), R3
+	MOVD taps+32(FP), R4
+	MOVD rows+40(FP), R5
+	MOVD cols+48(FP), R6
+	MOVD srcStep+56(FP), R7
+	// R0 row of dst; R1 row of src; R2 w; R3 off; R4 taps; R5 rows left; R6 columns; R7 bytes of a row of src
+	// R8 column; R9 the last block's; R10 src and R11 dst there; R12 w, R13 off and R14 taps left
+	// at the tap; R15 offset; V0..V3 sums; V4..V7 src; V8 w
+	LSL $2, R7
+	SUB $16, R6, R9
+row:
+	MOVD $0, R8
+cols:
+	ADD R8<<2, R1, R10
+	ADD R8<<2, R0, R11
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R4, R14
+tap:
+	MOVD.P 8(R13), R15
+	VLD1R.P 4(R12), [V8.S4]
+	ADD R15<<2, R10, R15
+	VLD1 (R15), [V4.S4, V5.S4, V6.S4, V7.S4]
+	VFMLA V8.S4, V4.S4, V0.S4
+	VFMLA V8.S4, V5.S4, V1.S4
+	VFMLA V8.S4, V6.S4, V2.S4
+	VFMLA V8.S4, V7.S4, V3.S4
+	SUBS $1, R14
+	BNE tap
+	VST1 [V0.S4, V1.S4, V2.S4, V3.S4], (R11)
+	CMP R9, R8
+	BEQ next
+	ADD $16, R8
+	CMP R9, R8
+	CSEL LT, R8, R9, R8
+	B cols
+next:
+	ADD R7, R1
+	ADD R6<<2, R0
+	SUBS $1, R5
+	BNE row
+	RET
+
+// func depthwiseTallNEON(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int)
+TEXT ·depthwiseTallNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD w+16(FP), R2
+	MOVD off+24(FP), R3
+	MOVD taps+32(FP), R4
+	MOVD rows+40(FP), R5
+	MOVD cols+48(FP), R6
+	MOVD srcStep+56(FP), R7
+	// R0 row of dst; R1 row of src; R2 w; R3 off; R4 taps; R5 rows left after these four;
+	// R6 columns; R7 bytes of a row of src; R8 column; R9 the last block's; R10 src and R11
+	// dst there; R12 w, R13 off and R14 taps left at the tap; R15 offset; R19 bytes of a row
+	// of dst; V0..V3 sums; V4..V7 src; V8 w
+	LSL $2, R7
+	LSL $2, R6, R19
+	SUB $4, R6, R9
+	SUB $4, R5
+row:
+	MOVD $0, R8
+cols:
+	ADD R8<<2, R1, R10
+	ADD R8<<2, R0, R11
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R4, R14
+tap:
+	MOVD.P 8(R13), R15
+	VLD1R.P 4(R12), [V8.S4]
+	ADD R15<<2, R10, R15
+	FMOVQ (R15), F4
+	ADD R7, R15
+	FMOVQ (R15), F5
+	ADD R7, R15
+	FMOVQ (R15), F6
+	ADD R7, R15
+	FMOVQ (R15), F7
+	VFMLA V8.S4, V4.S4, V0.S4
+	VFMLA V8.S4, V5.S4, V1.S4
+	VFMLA V8.S4, V6.S4, V2.S4
+	VFMLA V8.S4, V7.S4, V3.S4
+	SUBS $1, R14
+	BNE tap
+	FMOVQ F0, (R11)
+	ADD R19, R11
+	FMOVQ F1, (R11)
+	ADD R19, R11
+	FMOVQ F2, (R11)
+	ADD R19, R11
+	FMOVQ F3, (R11)
+	ADD R19, R11
+	CMP R9, R8
+	BEQ next
+	ADD $4, R8
+	CMP R9, R8
+	CSEL LT, R8, R9, R8
+	B cols
+next:
+	// the next four rows, or as many as are left
+	CBZ R5, end
+	MOVD $4, R10
+	CMP R10, R5
+	CSEL LT, R5, R10, R10
+	SUB R10, R5
+	MADD R7, R1, R10, R1
+	MADD R19, R0, R10, R0
+	B row
+end:
+	RET
+
+// func dealTwoNEON(even *float32, odd *float32, x *float32, groups int)
+TEXT ·dealTwoNEON(SB), NOSPLIT, $0-32
+	MOVD even+0(FP), R0
+	MOVD odd+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD groups+24(FP), R3
+	// R0 even; R1 odd; R2 x; R3 groups left; V0, V2 even elements; V1, V3 odd ones
+group:
+	VLD2.P 32(R2), [V0.S4, V1.S4]
+	VLD2.P 32(R2), [V2.S4, V3.S4]
+	VST1.P [V0.S4], 16(R0)
+	VST1.P [V1.S4], 16(R1)
+	VST1.P [V2.S4], 16(R0)
+	VST1.P [V3.S4], 16(R1)
+	SUBS $1, R3
+	BNE group
+	RET
+
+// func vecSubNEON(dst *float32, x *float32, n int)
+TEXT ·vecSubNEON(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R3
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R0), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1 (R1), [V4.S4, V5.S4, V6.S4, V7.S4]
+	ADD $64, R1
+	WORD $0x4ea4d400 // FSUB V0.4S, V0.4S, V4.4S
+	WORD $0x4ea5d421 // FSUB V1.4S, V1.4S, V5.4S
+	WORD $0x4ea6d442 // FSUB V2.4S, V2.4S, V6.4S
+	WORD $0x4ea7d463 // FSUB V3.4S, V3.4S, V7.4S
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R0), [V0.S4]
+	VLD1 (R1), [V4.S4]
+	ADD $16, R1
+	WORD $0x4ea4d400 // FSUB V0.4S, V0.4S, V4.4S
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R0), F0
+	FMOVS (R1), F4
+	ADD $4, R1
+	WORD $0x4ea4d400 // FSUB V0.4S, V0.4S, V4.4S
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
+// func vecAddNEON(dst *float32, a *float32, b *float32, n int)
+TEXT ·vecAddNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	ADD $64, R1
+	VLD1 (R2), [V4.S4, V5.S4, V6.S4, V7.S4]
+	ADD $64, R2
+	WORD $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S
+	WORD $0x4e25d421 // FADD V1.4S, V1.4S, V5.4S
+	WORD $0x4e26d442 // FADD V2.4S, V2.4S, V6.4S
+	WORD $0x4e27d463 // FADD V3.4S, V3.4S, V7.4S
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R1), [V0.S4]
+	ADD $16, R1
+	VLD1 (R2), [V4.S4]
+	ADD $16, R2
+	WORD $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R1), F0
+	ADD $4, R1
+	FMOVS (R2), F4
+	ADD $4, R2
+	WORD $0x4e24d400 // FADD V0.4S, V0.4S, V4.4S
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
+// func vecMulNEON(dst *float32, a *float32, b *float32, n int)
+TEXT ·vecMulNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	ADD $64, R1
+	VLD1 (R2), [V4.S4, V5.S4, V6.S4, V7.S4]
+	ADD $64, R2
+	WORD $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S
+	WORD $0x6e25dc21 // FMUL V1.4S, V1.4S, V5.4S
+	WORD $0x6e26dc42 // FMUL V2.4S, V2.4S, V6.4S
+	WORD $0x6e27dc63 // FMUL V3.4S, V3.4S, V7.4S
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R1), [V0.S4]
+	ADD $16, R1
+	VLD1 (R2), [V4.S4]
+	ADD $16, R2
+	WORD $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R1), F0
+	ADD $4, R1
+	FMOVS (R2), F4
+	ADD $4, R2
+	WORD $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
+// func vecMaxNEON(dst *float32, a *float32, b *float32, n int)
+TEXT ·vecMaxNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	ADD $64, R1
+	VLD1 (R2), [V4.S4, V5.S4, V6.S4, V7.S4]
+	ADD $64, R2
+	WORD $0x4e24f400 // FMAX V0.4S, V0.4S, V4.4S
+	WORD $0x4e25f421 // FMAX V1.4S, V1.4S, V5.4S
+	WORD $0x4e26f442 // FMAX V2.4S, V2.4S, V6.4S
+	WORD $0x4e27f463 // FMAX V3.4S, V3.4S, V7.4S
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R1), [V0.S4]
+	ADD $16, R1
+	VLD1 (R2), [V4.S4]
+	ADD $16, R2
+	WORD $0x4e24f400 // FMAX V0.4S, V0.4S, V4.4S
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R1), F0
+	ADD $4, R1
+	FMOVS (R2), F4
+	ADD $4, R2
+	WORD $0x4e24f400 // FMAX V0.4S, V0.4S, V4.4S
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
+// func vecClampNEON(dst *float32, x *float32, n int, lo float32, hi float32)
+TEXT ·vecClampNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R3
+	FMOVS lo+24(FP), F17
+	VDUP V17.S[0], V17.S4
+	FMOVS hi+28(FP), F18
+	VDUP V18.S[0], V18.S4
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	ADD $64, R1
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	WORD $0x6ea1e629 // FCMGT V9.4S, V17.4S, V1.4S
+	VBIT V9.B16, V17.B16, V1.B16
+	WORD $0x6eb2e429 // FCMGT V9.4S, V1.4S, V18.4S
+	VBIT V9.B16, V18.B16, V1.B16
+	WORD $0x6ea2e62a // FCMGT V10.4S, V17.4S, V2.4S
+	VBIT V10.B16, V17.B16, V2.B16
+	WORD $0x6eb2e44a // FCMGT V10.4S, V2.4S, V18.4S
+	VBIT V10.B16, V18.B16, V2.B16
+	WORD $0x6ea3e62b // FCMGT V11.4S, V17.4S, V3.4S
+	VBIT V11.B16, V17.B16, V3.B16
+	WORD $0x6eb2e46b // FCMGT V11.4S, V3.4S, V18.4S
+	VBIT V11.B16, V18.B16, V3.B16
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R1), [V0.S4]
+	ADD $16, R1
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R1), F0
+	ADD $4, R1
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
+// func vecBiasClampNEON(dst *float32, n int, bias float32, lo float32, hi float32)
+TEXT ·vecBiasClampNEON(SB), NOSPLIT, $0-28
+	MOVD dst+0(FP), R0
+	MOVD n+8(FP), R3
+	FMOVS bias+16(FP), F16
+	VDUP V16.S[0], V16.S4
+	FMOVS lo+20(FP), F17
+	VDUP V17.S[0], V17.S4
+	FMOVS hi+24(FP), F18
+	VDUP V18.S[0], V18.S4
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R0), [V0.S4, V1.S4, V2.S4, V3.S4]
+	WORD $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	WORD $0x4e30d421 // FADD V1.4S, V1.4S, V16.4S
+	WORD $0x6ea1e629 // FCMGT V9.4S, V17.4S, V1.4S
+	VBIT V9.B16, V17.B16, V1.B16
+	WORD $0x6eb2e429 // FCMGT V9.4S, V1.4S, V18.4S
+	VBIT V9.B16, V18.B16, V1.B16
+	WORD $0x4e30d442 // FADD V2.4S, V2.4S, V16.4S
+	WORD $0x6ea2e62a // FCMGT V10.4S, V17.4S, V2.4S
+	VBIT V10.B16, V17.B16, V2.B16
+	WORD $0x6eb2e44a // FCMGT V10.4S, V2.4S, V18.4S
+	VBIT V10.B16, V18.B16, V2.B16
+	WORD $0x4e30d463 // FADD V3.4S, V3.4S, V16.4S
+	WORD $0x6ea3e62b // FCMGT V11.4S, V17.4S, V3.4S
+	VBIT V11.B16, V17.B16, V3.B16
+	WORD $0x6eb2e46b // FCMGT V11.4S, V3.4S, V18.4S
+	VBIT V11.B16, V18.B16, V3.B16
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R0), [V0.S4]
+	WORD $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R0), F0
+	WORD $0x4e30d400 // FADD V0.4S, V0.4S, V16.4S
+	WORD $0x6ea0e628 // FCMGT V8.4S, V17.4S, V0.4S
+	VBIT V8.B16, V17.B16, V0.B16
+	WORD $0x6eb2e408 // FCMGT V8.4S, V0.4S, V18.4S
+	VBIT V8.B16, V18.B16, V0.B16
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET

@@ -42,11 +42,6 @@ func packSixPortable(dst, x []float32, ldx, k int) {
 	}
 }
 
-// laneMask[16-n:][:16] is a mask whose first n lanes are set.
-var laneMask = [32]int32{
-	-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-}
-
 // gemvRowsPortable is dst[rows] = w[rows,k]·x[k] in 16 lanes.
 func gemvRowsPortable(dst, w, x []float32, rows, k int) {
 	x = x[:k]

@@ -14,7 +14,7 @@ import (
 func main() {
 	out := flag.String("out", "..", "directory of package kernel")
 	flag.Parse()
-	a := &asm{move: "MOVQ"}
+	a := &asm{}
 	gemm(a)
 	gemv(a)
 	packSix(a)
@@ -26,9 +26,14 @@ func main() {
 	peak(a)
 	a.write(filepath.Join(*out, "gen_avx2_amd64"))
 
-	a = &asm{move: "MOVD"}
+	a = &asm{neon: true}
 	gemmNEON(a)
 	gemvNEON(a)
+	packSixNEON(a)
+	packNEON(a)
+	depthwiseNEON(a)
+	dealNEON(a)
+	elementwiseNEON(a)
 	a.write(filepath.Join(*out, "gen_neon_arm64"))
 }
 
@@ -47,7 +52,7 @@ func write(path, text string) {
 
 // asm collects the text of the functions and their Go declarations.
 type asm struct {
-	move        string // the instruction that loads an argument of 8 bytes
+	neon        bool // for arm64, else amd64
 	text, decls strings.Builder
 }
 
@@ -67,10 +72,15 @@ func (a *asm) fn(name, doc string, args ...arg) {
 	at := 0
 	for _, g := range args {
 		switch {
+		case g.typ == "float32" && a.neon:
+			a.op("FMOVS %s+%d(FP), F%s", g.name, at, g.reg[1:])
+			a.op("VDUP %[1]s.S[0], %[1]s.S4", g.reg)
 		case g.typ == "float32":
 			a.op("VBROADCASTSS %s+%d(FP), %s", g.name, at, g.reg)
+		case a.neon:
+			a.op("MOVD %s+%d(FP), %s", g.name, at, g.reg)
 		default:
-			a.op("%s %s+%d(FP), %s", a.move, g.name, at, g.reg)
+			a.op("MOVQ %s+%d(FP), %s", g.name, at, g.reg)
 		}
 		at += width(g.typ)
 	}
