@@ -2,15 +2,7 @@
 
 package kernel
 
-func level() string { return levelPortable }
-
-func setLevel(name string) bool { return name == levelPortable }
-
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
-	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
-}
-
-func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }
+// What only amd64 and arm64 have in assembly.
 
 func packSix(dst, x []float32, ldx, k int) { packSixPortable(dst, x, ldx, k) }
 
@@ -20,10 +12,6 @@ func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merg
 
 func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
 	packPortable(dst, src, cols, taps, h, w, step, false, false)
-}
-
-func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
-	depthwiseRowsPortable(dst, src, w, off, rows, cols, srcStep)
 }
 
 func dealTwo(even, odd, x []float32) { dealTwoPortable(even, odd, x) }

@@ -35,7 +35,7 @@ func newRand(t testing.TB) *rand.Rand {
 // levels lists what this CPU and build can run, portable first.
 func levels() []string {
 	names := []string{levelPortable}
-	for _, name := range []string{levelAVX2, levelNEON} {
+	for _, name := range []string{levelAVX2, levelNEON, levelVFPv4} {
 		if hasLevel(name) {
 			names = append(names, name)
 		}

@@ -1,5 +1,5 @@
 // Command _gen writes the assembly of package kernel: AVX2 and FMA for amd64,
-// NEON for arm64.
+// NEON for arm64, VFPv4 for arm.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 func main() {
 	out := flag.String("out", "..", "directory of package kernel")
 	flag.Parse()
-	a := &asm{}
+	a := &asm{arch: "amd64"}
 	gemm(a)
 	gemv(a)
 	packSix(a)
@@ -26,7 +26,7 @@ func main() {
 	peak(a)
 	a.write(filepath.Join(*out, "gen_avx2_amd64"))
 
-	a = &asm{neon: true}
+	a = &asm{arch: "arm64"}
 	gemmNEON(a)
 	gemvNEON(a)
 	packSixNEON(a)
@@ -35,6 +35,12 @@ func main() {
 	dealNEON(a)
 	elementwiseNEON(a)
 	a.write(filepath.Join(*out, "gen_neon_arm64"))
+
+	a = &asm{arch: "arm"}
+	gemmVFP(a)
+	gemvVFP(a)
+	scaleVFP(a)
+	a.write(filepath.Join(*out, "gen_vfp_arm"))
 }
 
 // write writes what was collected to path.s and path.go.
@@ -52,11 +58,12 @@ func write(path, text string) {
 
 // asm collects the text of the functions and their Go declarations.
 type asm struct {
-	neon        bool // for arm64, else amd64
+	arch        string
 	text, decls strings.Builder
 }
 
-// arg is one argument: a Go name and type, and the register it is loaded into. All arguments but the float32 take 8 bytes.
+// arg is one argument: a Go name and type, and the register it is loaded into;
+// a float32 fills a vector register, except on arm.
 type arg struct{ name, typ, reg string }
 
 // fn begins a function and loads its arguments.
@@ -65,29 +72,27 @@ func (a *asm) fn(name, doc string, args ...arg) {
 	size := 0
 	for _, g := range args {
 		list = append(list, g.name+" "+g.typ)
-		size += width(g.typ)
+		size += a.width(g.typ)
 	}
 	fmt.Fprintf(&a.decls, "\n// %s\n//\n//go:noescape\nfunc %s(%s)\n", strings.ReplaceAll(doc, "\n", "\n// "), name, strings.Join(list, ", "))
 	fmt.Fprintf(&a.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, strings.Join(list, ", "), name, size)
 	at := 0
 	for _, g := range args {
 		switch {
-		case g.typ == "float32" && a.neon:
+		case g.typ == "float32" && a.arch == "arm64":
 			a.op("FMOVS %s+%d(FP), F%s", g.name, at, g.reg[1:])
 			a.op("VDUP %[1]s.S[0], %[1]s.S4", g.reg)
-		case g.typ == "float32":
+		case g.typ == "float32" && a.arch == "amd64":
 			a.op("VBROADCASTSS %s+%d(FP), %s", g.name, at, g.reg)
-		case a.neon:
-			a.op("MOVD %s+%d(FP), %s", g.name, at, g.reg)
 		default:
-			a.op("MOVQ %s+%d(FP), %s", g.name, at, g.reg)
+			a.op("%s %s+%d(FP), %s", map[string]string{"amd64": "MOVQ", "arm64": "MOVD", "arm": "MOVW"}[a.arch], g.name, at, g.reg)
 		}
-		at += width(g.typ)
+		at += a.width(g.typ)
 	}
 }
 
-func width(typ string) int {
-	if typ == "float32" {
+func (a *asm) width(typ string) int {
+	if typ == "float32" || a.arch == "arm" {
 		return 4
 	}
 	return 8
