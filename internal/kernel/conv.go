@@ -126,8 +126,10 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 	}
 	k := g.K()
 	need("w", len(w), rows*k)
-	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M && copyFits(g) {
-		return &Conv{g: g, rows: rows, filters: w[:rows*k], direct: newDepthwise(g)}
+	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M && copyFits(&g) {
+		c := &Conv{g: g, rows: rows, filters: w[:rows*k], direct: new(depthwise)}
+		c.direct.plan(&g)
+		return c
 	}
 	if g.KH == 1 && g.KW == 1 && g.StrideH == 1 && g.StrideW == 1 && g.PadTop|g.PadLeft|g.PadBottom|g.PadRight == 0 {
 		g.H, g.W, g.OH, g.OW = 1, g.H*g.W, 1, g.OH*g.OW

@@ -5,11 +5,17 @@ package kernel
 // needs, with the pads as zeros and the columns dealt into StrideW phases, so
 // that every tap reads neighbouring cells.
 type depthwise struct {
-	blockRows int   // output rows computed from one copy
-	maps      int   // maps computed in one block
-	width     int   // cells of a phase in a row of the copy
-	off       []int // of each tap in the copy
+	blockRows int     // output rows computed from one copy
+	maps      int     // maps computed in one block
+	line      int     // elements in a row of the copy
+	phases    []phase // of the columns
+	off       []int   // of each tap in the copy
+	flat      bool    // whether rows are computed as one
 }
+
+// phase says where the cells p, p + StrideW, … of a row are copied to: count of
+// them, from element at on.
+type phase struct{ at, count int }
 
 // depthwiseScratch is the size of a copy in elements: 64 KiB.
 const depthwiseScratch = 1 << 14
@@ -19,28 +25,92 @@ const depthwiseBlock = 1 << 12
 
 // copyFits says whether the copy for one output row stays small. It does in
 // networks, but not for a stride or a dilation of millions.
-func copyFits(g Conv2D) bool {
+func copyFits(g *Conv2D) bool {
 	line := (int64(g.OW) + int64(g.KW-1)*int64(g.DilationW)/int64(g.StrideW)) * int64(g.StrideW)
 	return line*(int64(g.KH-1)*int64(g.DilationH)+1) <= 64*depthwiseScratch
 }
 
-func newDepthwise(g Conv2D) *depthwise {
+// plan makes d the plan of g and reuses the slices of d.
+func (d *depthwise) plan(g *Conv2D) {
 	reach := (g.KW - 1) * g.DilationW
-	d := &depthwise{width: g.OW + reach/g.StrideW}
-	line := d.width * g.StrideW
-	reachH := (g.KH-1)*g.DilationH + 1
-	d.blockRows = min(g.OH, max(1, (depthwiseScratch/line-reachH)/g.StrideH+1))
+	width := g.OW + reach/g.StrideW
+	d.line = width * g.StrideW
+	d.blockRows = min(g.OH, max(1, (depthwiseScratch/d.line-d.inputRows(g, 1))/g.StrideH+1))
 	d.maps = max(1, depthwiseBlock/(d.blockRows*g.OW))
+	// A narrow map fills registers only across its rows. What is computed
+	// between them is dropped.
+	d.flat = g.StrideH == 1 && d.line <= 16
+	d.off = d.off[:0]
 	for y := range g.KH {
 		for x := range g.KW {
 			at := x * g.DilationW
-			d.off = append(d.off, y*g.DilationH*line+at%g.StrideW*d.width+at/g.StrideW)
+			d.off = append(d.off, y*g.DilationH*d.line+at%g.StrideW*width+at/g.StrideW)
 		}
 	}
-	return d
+	d.phases = d.phases[:0]
+	for p := range g.StrideW {
+		first := g.PadLeft + p
+		begin := min(first/g.StrideW, width)
+		count := min(width-begin, max(0, ceilDiv(g.W-p, g.StrideW)))
+		d.phases = append(d.phases, phase{first%g.StrideW*width + begin, count})
+	}
 }
 
-// runDirect computes some rows of one map of a depthwise convolution.
+// inputRows is the number of input rows, pads included, that rows output rows
+// need.
+func (d *depthwise) inputRows(g *Conv2D, rows int) int {
+	return (rows-1)*g.StrideH + (g.KH-1)*g.DilationH + 1
+}
+
+// scratchLen is the length of the scratch that compute wants for rows rows.
+func (d *depthwise) scratchLen(g *Conv2D, rows int) int {
+	n := d.inputRows(g, rows) * d.line
+	if d.flat {
+		n += rows * d.line
+	}
+	return n
+}
+
+// compute writes dst [rows,OW], the output rows from oy on of one map: plane
+// [H,W], w [KH,KW]. scratch must be zero when a block begins; for the maps of a
+// block, which have their pads in the same places, it is left as it is.
+func (d *depthwise) compute(g *Conv2D, dst, plane, w, scratch []float32, oy, rows int) {
+	high := d.inputRows(g, rows)
+	pad, out := scratch[:high*d.line], scratch[high*d.line:]
+	first := oy*g.StrideH - g.PadTop
+	for y := max(0, first); y < min(g.H, first+high); y++ {
+		d.deal(pad[(y-first)*d.line:][:d.line], plane[y*g.W:(y+1)*g.W])
+	}
+	if !d.flat {
+		depthwiseRows(dst, pad, w, d.off, rows, g.OW, g.StrideH*d.line)
+		return
+	}
+	depthwiseRows(out, pad, w, d.off, 1, (rows-1)*d.line+g.OW, 0)
+	for r := range rows {
+		copy(dst[r*g.OW:(r+1)*g.OW], out[r*d.line:])
+	}
+}
+
+// deal copies a row of cells into the phases of row.
+func (d *depthwise) deal(row, cells []float32) {
+	dealt := 0 // cells done already, of each phase
+	switch len(d.phases) {
+	case 1:
+		copy(row[d.phases[0].at:][:d.phases[0].count], cells)
+		return
+	case 2:
+		even, odd := d.phases[0], d.phases[1]
+		dealt = min(even.count, odd.count)
+		dealTwo(row[even.at:][:dealt], row[odd.at:], cells)
+	}
+	for p, f := range d.phases {
+		for i := dealt; i < f.count; i++ {
+			row[f.at+i] = cells[i*len(d.phases)+p]
+		}
+	}
+}
+
+// runDirect computes some rows of some maps of a depthwise convolution.
 func (j *convJob) runDirect(i int) {
 	if j.stop != nil && j.stop.Load() {
 		j.stopped.Store(true)
@@ -49,52 +119,13 @@ func (j *convJob) runDirect(i int) {
 	c, g, d := j.c, &j.c.g, j.c.direct
 	oy, m0 := i%j.nBlocks*d.blockRows, i/j.nBlocks*d.maps
 	rows := min(d.blockRows, g.OH-oy)
-	line := d.width * g.StrideW
-	high := (rows-1)*g.StrideH + (g.KH-1)*g.DilationH + 1
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	pad := scratch.sized(high * line)
+	pad := scratch.sized(d.scratchLen(g, rows))
+	clear(pad)
 	area := g.KH * g.KW
 	for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
-		plane := j.x[m*g.H*g.W : (m+1)*g.H*g.W]
-		for r := range high {
-			row := pad[r*line : (r+1)*line]
-			y := oy*g.StrideH - g.PadTop + r
-			if y < 0 || y >= g.H {
-				clear(row)
-				continue
-			}
-			dealRow(row, plane[y*g.W:(y+1)*g.W], g.StrideW, d.width, g.PadLeft)
-		}
 		w := c.filters[m%g.C*area : (m%g.C+1)*area]
-		depthwiseRows(j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], pad, w, d.off, rows, g.OW, g.StrideH*line)
-	}
-}
-
-// dealRow copies a row of cells, left zeros before it, into phases of width
-// cells: cell x of the padded row goes to row[x%phases][x/phases].
-func dealRow(row, cells []float32, phases, width, left int) {
-	dealt := 0 // cells done already, of each residue
-	if phases == 2 {
-		even, odd := row[left%2*width:][:width], row[(left+1)%2*width:][:width]
-		begin, next := min(left/2, width), min((left+1)/2, width)
-		dealt = min(width-begin, width-next, len(cells)/2)
-		dealTwo(even[begin:begin+dealt], odd[next:], cells)
-	}
-	for p := range phases {
-		first := left + p
-		phase := row[first%phases*width:][:width]
-		begin := min(first/phases, width)
-		n := min(width-begin, max(0, ceilDiv(len(cells)-p, phases)))
-		clear(phase[:begin])
-		clear(phase[begin+n:])
-		part := phase[begin : begin+n]
-		if phases == 1 {
-			copy(part, cells)
-			continue
-		}
-		for i := dealt; i < n; i++ {
-			part[i] = cells[i*phases+p]
-		}
+		d.compute(g, j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, pad, oy, rows)
 	}
 }

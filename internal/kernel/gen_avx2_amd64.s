@@ -593,33 +593,59 @@ TEXT ·depthwiseRowsAVX2(SB), NOSPLIT, $0-72
 	MOVQ srcStep+56(FP), R13
 	MOVQ mask+64(FP), AX
 	// DI dst; SI row of src; DX src at the current column; R8 w; R9 off; R10 taps; R11 rows left; R12 columns; R13 bytes of a row of src
-	// BX columns left; CX tap; AX offset of the tap; Y0, Y1 sums; Y2 w; Y3, Y4 src of the tail; Y10, Y11 the mask
+	// BX columns left; CX tap; AX offset of the tap; Y0, Y1, Y5, Y6 sums; Y2 w; Y3, Y4 src of the tail; Y10, Y11 the mask
 	VMOVUPS (AX), Y10
 	VMOVUPS 32(AX), Y11
 	SHLQ $2, R13
 row:
 	MOVQ SI, DX
 	MOVQ R12, BX
-	SUBQ $16, BX
+	SUBQ $32, BX
+	JLT half
+wide:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	XORQ CX, CX
+widetap:
+	MOVQ (R9)(CX*8), AX
+	VBROADCASTSS (R8)(CX*4), Y2
+	VFMADD231PS 0(DX)(AX*4), Y2, Y0
+	VFMADD231PS 32(DX)(AX*4), Y2, Y1
+	VFMADD231PS 64(DX)(AX*4), Y2, Y5
+	VFMADD231PS 96(DX)(AX*4), Y2, Y6
+	INCQ CX
+	CMPQ CX, R10
+	JLT widetap
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y5, 64(DI)
+	VMOVUPS Y6, 96(DI)
+	ADDQ $128, DI
+	ADDQ $128, DX
+	SUBQ $32, BX
+	JGE wide
+half:
+	ADDQ $16, BX
 	JLT tail
 cols:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	XORQ CX, CX
-tap:
+colstap:
 	MOVQ (R9)(CX*8), AX
 	VBROADCASTSS (R8)(CX*4), Y2
-	VFMADD231PS (DX)(AX*4), Y2, Y0
+	VFMADD231PS 0(DX)(AX*4), Y2, Y0
 	VFMADD231PS 32(DX)(AX*4), Y2, Y1
 	INCQ CX
 	CMPQ CX, R10
-	JLT tap
-	VMOVUPS Y0, (DI)
+	JLT colstap
+	VMOVUPS Y0, 0(DI)
 	VMOVUPS Y1, 32(DI)
 	ADDQ $64, DI
 	ADDQ $64, DX
 	SUBQ $16, BX
-	JGE cols
 tail:
 	ADDQ $16, BX
 	JZ next

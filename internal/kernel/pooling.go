@@ -22,6 +22,13 @@ type poolJob struct {
 	dst, x  []float32
 	maps    int // maps in a block
 	average bool
+
+	// For averages, unless a copy of the rows would be large: the sums are a
+	// depthwise convolution with ones, since 1·x + acc rounds as x + acc does.
+	direct bool
+	sums   Conv2D
+	plan   depthwise
+	ones   []float32
 }
 
 var poolJobs freeList[poolJob]
@@ -45,19 +52,43 @@ func pool(p *Pool, g Pool2D, dst, x []float32, average bool) {
 	need("dst", len(dst), g.N*g.C*g.OH*g.OW)
 	need("x", len(x), g.N*g.C*g.H*g.W)
 	j := poolJobs.get()
-	*j = poolJob{g: g, dst: dst, x: x, average: average}
+	j.g, j.dst, j.x, j.average, j.direct = g, dst, x, average, false
+	if average {
+		j.planSums()
+	}
 	j.maps = max(1, poolBlock/max(1, g.OH*g.OW*g.KH*g.KW))
 	p.run(j, ceilDiv(g.N*g.C, j.maps))
-	*j = poolJob{}
+	j.dst, j.x = nil, nil
 	poolJobs.put(j)
+}
+
+func (j *poolJob) planSums() {
+	g := &j.g
+	j.sums = Conv2D{
+		H: g.H, W: g.W, KH: g.KH, KW: g.KW, StrideH: g.StrideH, StrideW: g.StrideW, PadTop: g.PadTop, PadLeft: g.PadLeft,
+		DilationH: g.DilationH, DilationW: g.DilationW, OH: g.OH, OW: g.OW,
+	}
+	if j.direct = g.OH > 0 && g.OW > 0 && copyFits(&j.sums); !j.direct {
+		return
+	}
+	j.plan.plan(&j.sums)
+	j.ones = j.ones[:0]
+	for range j.plan.off {
+		j.ones = append(j.ones, 1)
+	}
 }
 
 func (j *poolJob) runBlock(i int) {
 	g := &j.g
 	scratch := buffers.get()
 	defer buffers.put(scratch)
+	m0, m1 := i*j.maps, min((i+1)*j.maps, g.N*g.C)
+	if j.direct {
+		j.averageMaps(m0, m1, scratch)
+		return
+	}
 	row := scratch.sized(maxRowLen(g))
-	for m := i * j.maps; m < min((i+1)*j.maps, g.N*g.C); m++ {
+	for m := m0; m < m1; m++ {
 		dst, x := j.dst[m*g.OH*g.OW:(m+1)*g.OH*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W]
 		switch {
 		case j.average:
@@ -68,6 +99,43 @@ func (j *poolJob) runBlock(i int) {
 			maxMap(g, dst, x)
 		}
 	}
+}
+
+// averageMaps is averageMap for maps [m0,m1), by rows.
+func (j *poolJob) averageMaps(m0, m1 int, scratch *buffer) {
+	g, d := &j.g, &j.plan
+	n := d.scratchLen(&j.sums, d.blockRows)
+	pad := scratch.sized(n + g.OW)
+	pad, wide := pad[:n], pad[n:] // cells that count, by column
+	for ox := range wide {
+		wide[ox] = float32(counted(ox*g.StrideW-g.PadLeft, g.KW, g.DilationW, g.W, g.PadRight, g.CountIncludePad))
+	}
+	for oy := 0; oy < g.OH; oy += d.blockRows {
+		rows := min(d.blockRows, g.OH-oy)
+		clear(pad)
+		for m := m0; m < m1; m++ {
+			dst := j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW]
+			d.compute(&j.sums, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], j.ones, pad, oy, rows)
+			for r := range rows {
+				high := float32(counted((oy+r)*g.StrideH-g.PadTop, g.KH, g.DilationH, g.H, g.PadBottom, g.CountIncludePad))
+				row := dst[r*g.OW:][:len(wide)]
+				for ox, w := range wide {
+					row[ox] /= high * w
+				}
+			}
+		}
+	}
+}
+
+// counted is the number of cells along one side of a window by which a sum is
+// divided.
+func counted(start, kernel, dilation, size, after int, pads bool) int {
+	from, to := window(start, kernel, dilation, size)
+	if !pads {
+		return to - from
+	}
+	_, to = window(start, kernel, dilation, size+after)
+	return to
 }
 
 // maxRowLen is the length of maxRows' scratch: a padded row as long as the
@@ -166,23 +234,32 @@ func averageMap(g *Pool2D, dst, x []float32) {
 					at += g.DilationW
 				}
 			}
-			count := (toY - fromY) * (toX - fromX)
-			if g.CountIncludePad {
-				_, high := window(y0, g.KH, g.DilationH, g.H+g.PadBottom)
-				_, wide := window(x0, g.KW, g.DilationW, g.W+g.PadRight)
-				count = high * wide
-			}
+			count := counted(y0, g.KH, g.DilationH, g.H, g.PadBottom, g.CountIncludePad) *
+				counted(x0, g.KW, g.DilationW, g.W, g.PadRight, g.CountIncludePad)
 			out[ox] = sum / float32(count)
 		}
 	}
 }
 
 // GlobalAveragePool is dst[i] = the mean of x[i,:] (ONNX GlobalAveragePool): x
-// [nc,hw], dst [nc], f32, summed in float64. dst must not alias x.
+// [nc,hw], dst [nc], f32, summed in order in float64. dst must not alias x.
 func GlobalAveragePool(dst, x []float32, nc, hw int) {
 	need("dst", len(dst), nc)
 	need("x", len(x), nc*hw)
-	for i := range nc {
+	i := 0
+	for ; i+4 <= nc; i += 4 { // four chains, since each waits for itself
+		a, b, c, d := x[i*hw:][:hw], x[(i+1)*hw:][:hw], x[(i+2)*hw:][:hw], x[(i+3)*hw:][:hw]
+		var sa, sb, sc, sd float64
+		for k := range a {
+			sa += float64(a[k])
+			sb += float64(b[k])
+			sc += float64(c[k])
+			sd += float64(d[k])
+		}
+		n := float64(hw)
+		dst[i], dst[i+1], dst[i+2], dst[i+3] = float32(sa/n), float32(sb/n), float32(sc/n), float32(sd/n)
+	}
+	for ; i < nc; i++ {
 		var sum float64
 		for _, v := range x[i*hw : (i+1)*hw] {
 			sum += float64(v)
