@@ -30,19 +30,22 @@ func elementwiseNEON(a *asm) {
 	dst, n := arg{"dst", "*float32", "R0"}, arg{"n", "int", "R3"}
 	first, second := arg{"a", "*float32", "R1"}, arg{"b", "*float32", "R2"}
 	x, lo, hi := arg{"x", "*float32", "R1"}, arg{"lo", "float32", "V17"}, arg{"hi", "float32", "V18"}
-	binary := func(op string) func(i int) { return func(i int) { a.vector(op, i, i, 4+i) } }
+	// Steps are done one after the other, each for all registers, so that a core
+	// that issues in order has other work while one is under way.
+	type steps []func(i int)
+	binary := func(op string) steps { return steps{func(i int) { a.vector(op, i, i, 4+i) }} }
 	// FMAX and FMIN would make +0 of a -0 at a bound of +0.
-	clamp := func(i int) {
-		a.vector("FCMGT", 8+i, 17, i)
-		a.op("VBIT V%d.B16, V17.B16, V%d.B16", 8+i, i)
-		a.vector("FCMGT", 8+i, i, 18)
-		a.op("VBIT V%d.B16, V18.B16, V%d.B16", 8+i, i)
+	clamp := steps{
+		func(i int) { a.vector("FCMGT", 8+i, 17, i) },
+		func(i int) { a.op("VBIT V%d.B16, V17.B16, V%d.B16", 8+i, i) },
+		func(i int) { a.vector("FCMGT", 8+i, i, 18) },
+		func(i int) { a.op("VBIT V%d.B16, V18.B16, V%d.B16", 8+i, i) },
 	}
 	for _, f := range []struct {
 		name string
 		args []arg
 		in   []string // operands, loaded into V0.. and V4..
-		do   func(i int)
+		do   steps
 	}{
 		{"vecSub", []arg{dst, x, n}, []string{"R0", "R1"}, binary("FSUB")},
 		{"vecAdd", []arg{dst, first, second, n}, []string{"R1", "R2"}, binary("FADD")},
@@ -53,7 +56,7 @@ func elementwiseNEON(a *asm) {
 			"vecBiasClamp",
 			[]arg{dst, n, {"bias", "float32", "V16"}, lo, hi},
 			[]string{"R0"},
-			func(i int) { a.vector("FADD", i, i, 16); clamp(i) },
+			append(steps{func(i int) { a.vector("FADD", i, i, 16) }}, clamp...),
 		},
 	} {
 		a.fn(f.name+"NEON", f.name+"NEON is "+f.name+"Portable for n elements.", f.args...)
@@ -76,8 +79,10 @@ func elementwiseNEON(a *asm) {
 					a.op("ADD $%d, %s", 4*block.n, r)
 				}
 			}
-			for i := range (block.n + 3) / 4 {
-				f.do(i)
+			for _, step := range f.do {
+				for i := range (block.n + 3) / 4 {
+					step(i)
+				}
 			}
 			a.op(block.store, block.list(0))
 			a.op("SUBS $%d, R3", block.n)
