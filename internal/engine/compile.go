@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"starling/internal/graph"
 	"starling/internal/tensor"
@@ -37,12 +38,12 @@ func Compile(g *graph.Graph, opt Options) (*Program, error) {
 }
 
 // Eval computes one node of a prepared graph from the given values of its
-// inputs, nil where one is left out. The output is the caller's; a node of a
-// prepared graph has one.
-func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) (*tensor.Tensor, error) {
+// inputs, nil where one is left out. The outputs are the caller's, nil where the
+// node leaves one out.
+func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	one := &graph.Graph{
 		Opset: g.Opset, Infos: g.Infos, Constants: map[string]*tensor.Tensor{},
-		Nodes: []*graph.Node{n}, Outputs: n.Outputs,
+		Nodes: []*graph.Node{n}, Outputs: slices.DeleteFunc(slices.Clone(n.Outputs), func(name string) bool { return name == "" }),
 	}
 	for i, name := range n.Inputs {
 		if name != "" {
@@ -59,9 +60,17 @@ func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) (*tensor.Tenso
 	}
 	s := p.NewSession()
 	for i := range p.steps {
-		p.steps[i].op.run(s)
+		if p.steps[i].op.run(s); s.err != nil {
+			return nil, fmt.Errorf("%s: %w", describe(n), s.err)
+		}
 	}
-	return s.outputs[0].Clone(), nil
+	outputs := make([]*tensor.Tensor, len(n.Outputs))
+	for i, name := range n.Outputs {
+		if at := slices.Index(one.Outputs, name); at >= 0 {
+			outputs[i] = s.outputs[at].Clone()
+		}
+	}
+	return outputs, nil
 }
 
 // evalConstants returns g with the values of all nodes whose inputs are constant
@@ -75,11 +84,15 @@ func evalConstants(g *graph.Graph) (*graph.Graph, map[*graph.Node]bool, error) {
 		if !ok {
 			continue
 		}
-		output, err := Eval(g, n, inputs)
+		outputs, err := Eval(g, n, inputs)
 		if err != nil {
 			return nil, nil, err
 		}
-		evaluated.Constants[n.Outputs[0]] = output
+		for i, t := range outputs {
+			if t != nil {
+				evaluated.Constants[n.Outputs[i]] = t
+			}
+		}
 		done[n] = true
 	}
 	return &evaluated, done, nil
@@ -257,31 +270,44 @@ func (c *compiler) node(n *graph.Node) error {
 	if _, ok := c.opt.Split[n.Name]; ok && !slices.Contains([]string{"Conv", "Gemm", "MatMul"}, n.Op) {
 		return fmt.Errorf("split: %w", ErrNotLinear)
 	}
-	switch n.Op {
-	case "Conv", "Gemm", "MatMul":
-		return c.layer(n)
-	case "Relu", "Clip":
-		return c.clamp(n)
-	case "Add", "Mul":
-		return c.binary(n)
-	case "MaxPool", "AveragePool":
-		return c.pool(n)
-	case "GlobalAveragePool":
-		return c.globalPool(n)
-	case "Softmax":
-		return c.softmax(n)
-	case "BatchNormalization":
-		return c.batchNorm(n)
-	case "LRN":
-		return c.lrn(n)
-	case "Concat":
-		return c.concat(n)
-	case "Transpose":
-		return c.transpose(n)
-	case "DequantizeLinear":
-		return c.dequantize(n)
-	case "Reshape", "Flatten", "Identity", "Dropout":
-		return c.view(n)
+	if emit := emitters[n.Op]; emit != nil && n.Domain == "" {
+		return emit(c, n)
 	}
 	return fmt.Errorf("operator is not supported by the engine (opset %d)", c.g.Opset)
 }
+
+// emitters are the methods that emit each operator's steps.
+var emitters = func() map[string]func(*compiler, *graph.Node) error {
+	all := map[string]func(*compiler, *graph.Node) error{
+		"AveragePool": (*compiler).pool, "MaxPool": (*compiler).pool, "GlobalAveragePool": (*compiler).globalPool,
+		"GlobalMaxPool": (*compiler).globalMax, "Softmax": (*compiler).softmax, "BatchNormalization": (*compiler).batchNorm,
+		"LRN": (*compiler).lrn, "LpNormalization": (*compiler).lpNorm, "DequantizeLinear": (*compiler).dequantize,
+		"Concat": (*compiler).concat, "Transpose": (*compiler).transpose, "Slice": (*compiler).slice, "Split": (*compiler).divide,
+		"Pad": (*compiler).pad, "Gather": (*compiler).gather, "Where": (*compiler).where, "Pow": (*compiler).power,
+		"Dropout": (*compiler).dropout, "Trilu": (*compiler).triangle, "OneHot": (*compiler).oneHot, "CumSum": (*compiler).cumulate,
+		"Einsum": (*compiler).einsum,
+	}
+	for ops, emit := range map[string]func(*compiler, *graph.Node) error{
+		"Conv ConvTranspose Gemm MatMul": (*compiler).layer,
+		"Relu Clip":                      (*compiler).clamp,
+		"LogSoftmax Hardmax":             (*compiler).logSoftmax,
+		"InstanceNormalization GroupNormalization LayerNormalization": (*compiler).standardise,
+		"Reshape Flatten Squeeze Unsqueeze Identity":                  (*compiler).view,
+		"Cast CastLike": (*compiler).cast,
+		"Expand Tile":   (*compiler).repeat,
+		"GatherElements GatherND ScatterElements Scatter ScatterND": (*compiler).elements,
+		"DepthToSpace SpaceToDepth":                                 (*compiler).depth,
+		"ConstantOfShape Range EyeLike":                             (*compiler).made,
+		"Resize Upsample":                                           (*compiler).resize,
+		"RNN GRU LSTM":                                              (*compiler).recurrent,
+		"ArgMax ArgMin TopK":                                        (*compiler).order,
+		"Neg Sign Abs Not BitwiseNot IsNaN IsInf " + strings.Join(floatFunctions(), " "):                                                      (*compiler).unary,
+		"Add Sub Mul Div Mod Max Min Sum Mean PRelu And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual BitwiseAnd BitwiseOr BitwiseXor": (*compiler).binary,
+		"ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp":                  (*compiler).reduce,
+	} {
+		for op := range strings.FieldsSeq(ops) {
+			all[op] = emit
+		}
+	}
+	return all
+}()

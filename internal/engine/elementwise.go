@@ -6,17 +6,27 @@ import (
 	"starling/internal/tensor"
 )
 
-// bounds are the limits of a Relu or a Clip.
-func (c *compiler) bounds(n *graph.Node) (lo, hi float32) {
-	if n.Op == "Relu" {
-		return 0, posInf
+// bounds are the limits of a Relu or Clip of float32; not ok if they are computed
+// or the node is none.
+func (c *compiler) bounds(n *graph.Node) (lo, hi float32, ok bool) {
+	switch n.Op {
+	case "Relu":
+		return 0, posInf, c.info(n.Inputs[0]).Type == tensor.Float32
+	case "Clip":
+		return c.g.ClipBounds(n)
 	}
-	return c.g.ClipBounds(n)
+	return 0, 0, false
 }
 
 // clamp emits a Relu or Clip that is not part of the layer before it.
 func (c *compiler) clamp(n *graph.Node) error {
-	lo, hi := c.bounds(n)
+	lo, hi, ok := c.bounds(n)
+	if !ok && n.Op == "Relu" {
+		return c.unary(n)
+	}
+	if !ok {
+		return c.clip(n)
+	}
 	x, err := c.float(n.Inputs[0])
 	if err != nil {
 		return err
@@ -26,85 +36,46 @@ func (c *compiler) clamp(n *graph.Node) error {
 	return nil
 }
 
+// clip emits a Clip of any type, with bounds that may be computed: min(max(x,
+// low), high), opset 13; those that are attributes are float32's.
+func (c *compiler) clip(n *graph.Node) error {
+	info := c.info(n.Inputs[0])
+	x, err := c.value(n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	from := x
+	dst := c.define(n.Outputs[0])
+	for i, op := range []string{"Max", "Min"} {
+		name := n.Input(1 + i)
+		bound := -1
+		switch attr, given := n.Attrs[[]string{"min", "max"}[i]].(float32); {
+		case name != "":
+			if bound, err = c.value(name); err != nil {
+				return err
+			}
+		case given && info.Type == tensor.Float64:
+			bound = c.addSlot(slot{input: -1, constant: tensor.Bytes([]float64{float64(attr)})})
+		}
+		if bound < 0 {
+			continue
+		}
+		step := c.combine(n, op, info.Type, dst, from, bound, info.Shape, info.Shape, tensor.Shape{})
+		c.emit(step, dst, from, bound)
+		from = dst
+	}
+	if from == x {
+		c.emit(&copyOp{dst: dst, x: x}, dst, x)
+	}
+	return nil
+}
+
 type clampOp struct {
 	dst, x int
 	lo, hi float32
 }
 
 func (o *clampOp) run(s *Session) { kernel.Clamp(s.f32(o.dst), s.f32(o.x), o.lo, o.hi) }
-
-// binary emits an Add or Mul (opset 7 and later, numpy broadcasting).
-func (c *compiler) binary(n *graph.Node) error {
-	in, err := c.floats(n.Inputs[0], n.Inputs[1])
-	if err != nil {
-		return err
-	}
-	dst := c.define(n.Outputs[0])
-	op := newBinary(n.Op, dst, in[0], in[1], c.shape(n.Outputs[0]), c.shape(n.Inputs[0]), c.shape(n.Inputs[1]))
-	c.emit(op, dst, in[0], in[1])
-	return nil
-}
-
-// binaryOp is dst = a + b or a·b, operands broadcast; dst may be the same slot
-// as an operand of its shape.
-type binaryOp struct {
-	mul          bool
-	dst, a, b    int
-	dims         []int // of dst, those merged that all three step through as one
-	aStep, bStep []int // elements from one index of a dimension to the next; 0 where broadcast
-}
-
-// newBinary is the step of an Add or Mul over slots of these shapes.
-func newBinary(op string, dst, a, b int, dstShape, aShape, bShape tensor.Shape) *binaryOp {
-	o := &binaryOp{mul: op == "Mul", dst: dst, a: a, b: b}
-	as, bs := strides(aShape, dstShape, 1), strides(bShape, dstShape, 1)
-	for d, size := range dstShape {
-		last := len(o.dims) - 1
-		switch {
-		case size == 1:
-		case last >= 0 && o.aStep[last] == as[d]*size && o.bStep[last] == bs[d]*size:
-			o.dims[last], o.aStep[last], o.bStep[last] = o.dims[last]*size, as[d], bs[d]
-		default:
-			o.dims, o.aStep, o.bStep = append(o.dims, size), append(o.aStep, as[d]), append(o.bStep, bs[d])
-		}
-	}
-	if len(o.dims) == 0 {
-		o.dims, o.aStep, o.bStep = []int{1}, []int{1}, []int{1}
-	}
-	return o
-}
-
-func (o *binaryOp) run(s *Session) { o.dim(0, s.f32(o.dst), s.f32(o.a), s.f32(o.b)) }
-
-// dim computes dimension d and those inside, and returns the rest of dst.
-func (o *binaryOp) dim(d int, dst, a, b []float32) []float32 {
-	size, as, bs := o.dims[d], o.aStep[d], o.bStep[d]
-	if d < len(o.dims)-1 {
-		for i := range size {
-			dst = o.dim(d+1, dst, a[i*as:], b[i*bs:])
-		}
-		return dst
-	}
-	row := dst[:size]
-	if as == 0 { // both operators commute
-		a, b, bs = b, a, 0
-	}
-	switch {
-	case o.mul && bs != 0:
-		kernel.Mul(row, a[:size], b[:size])
-	case o.mul:
-		for i, v := range a[:size] {
-			row[i] = v * b[0]
-		}
-	case bs != 0:
-		kernel.Add(row, a[:size], b[:size])
-	default:
-		for i, v := range a[:size] {
-			row[i] = v + b[0]
-		}
-	}
-	return dst[size:]
-}
 
 // broadcastShape is the shape that a and b broadcast to; they must be
 // compatible.

@@ -83,9 +83,28 @@ func (b *builder) graph(t testing.TB, outputs ...string) *graph.Graph {
 func inputs(r *rand.Rand, g *graph.Graph) []*tensor.Tensor {
 	in := make([]*tensor.Tensor, len(g.Inputs))
 	for i, v := range g.Inputs {
-		in[i] = fill(r, v.Shape...)
+		in[i] = fillOf(r, v.Type, v.Shape...)
 	}
 	return in
+}
+
+// fillOf is fill for any type: small numbers, and bools.
+func fillOf(r *rand.Rand, typ tensor.DType, shape ...int) *tensor.Tensor {
+	if typ == tensor.Float32 {
+		return fill(r, shape...)
+	}
+	t := tensor.New(typ, shape...)
+	for i := range t.Shape.Elements() {
+		switch v := r.IntN(3); {
+		case typ == tensor.Float64:
+			tensor.Of[float64](t)[i] = 2*r.Float64() - 1
+		case typ == tensor.Bool:
+			t.Data[i] = byte(v & 1)
+		default:
+			t.Data[i*typ.Size()] = byte(v)
+		}
+	}
+	return t
 }
 
 func compile(t testing.TB, g *graph.Graph, opt engine.Options) *engine.Program {

@@ -10,9 +10,9 @@ import (
 	"starling/internal/tensor"
 )
 
-// layer emits a Conv, Gemm or MatMul: its linear part, computed here, by the
+// layer emits a Conv, ConvTranspose, Gemm or MatMul: its linear part, computed here, by the
 // remote or from two computed operands; then what follows, the same for all
-// three, with a Relu or Clip that reads nothing else.
+// of them, with a Relu or Clip that reads nothing else.
 func (c *compiler) layer(n *graph.Node) error {
 	last, lo, hi := c.activation(n)
 	shape := c.shape(n.Outputs[0])
@@ -36,15 +36,19 @@ func (c *compiler) layer(n *graph.Node) error {
 			return err
 		}
 		c.emit(&linearOp{slice: slice, dst: dst, x: x}, dst, x)
-	case errors.Is(err, ErrNotLinear) && n.Op != "Conv" && !split:
-		if err := c.product(n, dst); err != nil {
+	case errors.Is(err, ErrNotLinear) && !split:
+		emit := c.product
+		if isConv(n) {
+			emit = c.windowed
+		}
+		if err := emit(n, dst); err != nil {
 			return err
 		}
 	default:
 		return err
 	}
 	after := biasOp{dst: dst, bias: -1, lo: lo, hi: hi}
-	if n.Op == "Conv" {
+	if isConv(n) {
 		after.outer, after.rows, after.inner = shape[0], shape[1], shape[2:].Elements()
 		if name := n.Input(2); name != "" {
 			if after.bias, err = c.float(name); err != nil {
@@ -67,6 +71,8 @@ func (c *compiler) layer(n *graph.Node) error {
 	}
 	return nil
 }
+
+func isConv(n *graph.Node) bool { return n.Op == "Conv" || n.Op == "ConvTranspose" }
 
 var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))
 
@@ -94,7 +100,7 @@ func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
 		after.bias, after.outer, after.rows = at, shape[0], columns
 		return nil
 	}
-	c.emit(newBinary("Add", after.dst, after.dst, at, shape, shape, bias), after.dst, at)
+	c.emit(newBroadcast(after.dst, after.dst, at, shape, shape, bias, addRow), after.dst, at)
 	return nil
 }
 
@@ -105,10 +111,13 @@ func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
 func (c *compiler) activation(n *graph.Node) (last string, lo, hi float32) {
 	last = n.Outputs[0]
 	next := c.reader[last]
-	if next == nil || c.readers[last] != 1 || next.Input(0) != last || (next.Op != "Relu" && next.Op != "Clip") {
+	if next == nil || c.readers[last] != 1 || next.Input(0) != last {
 		return last, negInf, posInf
 	}
-	lo, hi = c.bounds(next)
+	lo, hi, ok := c.bounds(next)
+	if !ok {
+		return last, negInf, posInf
+	}
 	c.fused[next] = true
 	return next.Outputs[0], lo, hi
 }

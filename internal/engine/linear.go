@@ -144,12 +144,17 @@ func weightsOf(g *graph.Graph, n *graph.Node, l Linear) []float32 {
 	return rows
 }
 
-// convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW].
+// convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW]; one
+// spatial dimension is taken as W, with an H of 1.
 func convGeometry(n *graph.Node, x, w tensor.Shape) (kernel.Conv2D, error) {
 	win, err := graph.WindowOf(n, x[2:], w[2:])
 	if err != nil {
 		return kernel.Conv2D{}, err
 	}
+	if len(x) > 4 {
+		return kernel.Conv2D{}, fmt.Errorf("%w: Conv has %d spatial dimensions", ErrNotLinear, len(x)-2)
+	}
+	x, w, win = plane(x), plane(w), planeWindow(win)
 	return kernel.Conv2D{
 		N: x[0], C: x[1], H: x[2], W: x[3], M: w[0],
 		KH: win.Kernel[0], KW: win.Kernel[1], StrideH: win.Strides[0], StrideW: win.Strides[1],
@@ -157,6 +162,22 @@ func convGeometry(n *graph.Node, x, w tensor.Shape) (kernel.Conv2D, error) {
 		DilationH: win.Dilations[0], DilationW: win.Dilations[1], Groups: n.Attrs.Int("group", 1),
 		OH: win.Out[0], OW: win.Out[1],
 	}, nil
+}
+
+// plane puts a dimension of 1 before a single spatial one.
+func plane(x tensor.Shape) tensor.Shape {
+	if len(x) == 3 {
+		return tensor.Shape{x[0], x[1], 1, x[2]}
+	}
+	return x
+}
+
+func planeWindow(w graph.Window) graph.Window {
+	if len(w.Out) == 1 {
+		w.Kernel, w.Strides, w.Dilations, w.Out = []int{1, w.Kernel[0]}, []int{1, w.Strides[0]}, []int{1, w.Dilations[0]}, []int{1, w.Out[0]}
+		w.PadBegin, w.PadEnd = []int{0, w.PadBegin[0]}, []int{0, w.PadEnd[0]}
+	}
+	return w
 }
 
 // transpose is dst = srcᵀ for src [rows,cols].

@@ -61,24 +61,23 @@ func (c *compiler) transpose(n *graph.Node) error {
 			perm = append(perm, d)
 		}
 	}
-	o := &transposeOp{x: x, elementBytes: info.Type.Size()}
-	steps := strides(info.Shape, info.Shape, 1)
-	for _, d := range perm {
-		size, step, last := info.Shape[d], steps[d], len(o.dims)-1
-		switch {
-		case size == 1:
-		case last >= 0 && o.steps[last] == step*size:
-			o.dims[last], o.steps[last] = o.dims[last]*size, step
-		default:
-			o.dims, o.steps = append(o.dims, size), append(o.steps, step)
-		}
-	}
-	if len(o.dims) == 0 {
-		o.dims, o.steps = []int{1}, []int{1}
-	}
-	o.dst = c.define(n.Outputs[0])
-	c.emit(o, o.dst, x)
+	c.permute(n.Outputs[0], x, info.Type.Size(), info.Shape, perm)
 	return nil
+}
+
+// permute emits the definition of a value as x, of that shape, with its
+// dimensions in another order.
+func (c *compiler) permute(name string, x, elementBytes int, shape tensor.Shape, perm []int) {
+	o := &transposeOp{x: x, elementBytes: elementBytes}
+	from := strides(shape, shape, 1)
+	sizes, steps := make([]int, len(perm)), make([]int, len(perm))
+	for i, d := range perm {
+		sizes[i], steps[i] = shape[d], from[d]
+	}
+	dims, merged := merge(sizes, steps)
+	o.dims, o.steps = dims, merged[0]
+	o.dst = c.define(name)
+	c.emit(o, o.dst, x)
 }
 
 // transposeOp copies x so that dst has these dimensions, each of which steps
@@ -116,4 +115,27 @@ func permute[T any](dst, x []T, dims, steps []int) []T {
 		dst[i] = x[i*step]
 	}
 	return dst[size:]
+}
+
+// depth emits a DepthToSpace (opset 13) or SpaceToDepth (opset 13): blocks of b·b
+// channels lie beside each other in space.
+func (c *compiler) depth(n *graph.Node) error {
+	info, b := c.info(n.Inputs[0]), n.Attrs.Int("blocksize", 1)
+	x, err := c.value(n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	s := info.Shape
+	var shape tensor.Shape
+	var perm []int
+	switch {
+	case n.Op == "SpaceToDepth":
+		shape, perm = tensor.Shape{s[0], s[1], s[2] / b, b, s[3] / b, b}, []int{0, 3, 5, 1, 2, 4}
+	case n.Attrs.String("mode", "DCR") == "DCR":
+		shape, perm = tensor.Shape{s[0], b, b, s[1] / (b * b), s[2], s[3]}, []int{0, 3, 4, 1, 5, 2}
+	default:
+		shape, perm = tensor.Shape{s[0], s[1] / (b * b), b, b, s[2], s[3]}, []int{0, 1, 4, 2, 5, 3}
+	}
+	c.permute(n.Outputs[0], x, info.Type.Size(), shape, perm)
+	return nil
 }

@@ -208,7 +208,7 @@ func TestEvalComputesNodesOfConstants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			check(t, got, reference(g, g.Nodes[0], values))
+			check(t, got[0], reference(g, g.Nodes[0], values))
 		})
 	}
 }
@@ -244,16 +244,16 @@ func TestConcatAndTransposeMoveEveryType(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := element(0) + element(3) + element(1) + element(4) + element(2) + element(5); string(got.Data) != want {
-				t.Errorf("transposed %v, want %v", got.Data, []byte(want))
+			if want := element(0) + element(3) + element(1) + element(4) + element(2) + element(5); string(got[0].Data) != want {
+				t.Errorf("transposed %v, want %v", got[0].Data, []byte(want))
 			}
 			got, err = engine.Eval(g, &graph.Node{Op: "Concat", Inputs: []string{"x", "x"}, Outputs: []string{"c"}, Attrs: graph.Attrs{"axis": int64(1)}}, []*tensor.Tensor{x, x})
 			if err != nil {
 				t.Fatal(err)
 			}
 			top, bottom := string(x.Data[:3*size]), string(x.Data[3*size:])
-			if string(got.Data) != top+top+bottom+bottom {
-				t.Errorf("concatenated %v", got.Data)
+			if string(got[0].Data) != top+top+bottom+bottom {
+				t.Errorf("concatenated %v", got[0].Data)
 			}
 		})
 	}

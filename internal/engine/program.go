@@ -109,7 +109,11 @@ type Session struct {
 	program *Program
 	data    [][]byte // of each slot
 	outputs []*tensor.Tensor
+	err     error // of the step that runs
 }
+
+// fail says that a step cannot be computed from this request.
+func (s *Session) fail(format string, args ...any) { s.err = fmt.Errorf(format, args...) }
 
 // f32 views a slot's memory.
 func (s *Session) f32(slot int) []float32 { return tensor.View[float32](s.data[slot]) }
@@ -131,8 +135,8 @@ func (e *InputError) Error() string {
 // order; inputs are only read and not kept. The outputs are the session's and
 // hold until the next Run. remote is called for split layers only and may be
 // nil where there are none. The error is an *InputError, ctx's error, which is
-// looked at between steps, or the remote's; the last two are wrapped with the
-// node they came up at.
+// looked at between steps, the remote's, or says which index of the request is
+// out of range; the last three are wrapped with the node they came up at.
 func (s *Session) Run(ctx context.Context, remote Remote, inputs []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	p := s.program
 	if p.split && remote == nil {
@@ -165,7 +169,11 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 			return fmt.Errorf("run node %q: %w", st.node, err)
 		}
 		if st.op != nil {
-			st.op.run(s)
+			if st.op.run(s); s.err != nil {
+				err := s.err
+				s.err = nil
+				return fmt.Errorf("run node %q: %w", st.node, err)
+			}
 			continue
 		}
 		if err := remote.Linear(ctx, st.layer, s.f32(st.dst), s.f32(st.x)); err != nil {

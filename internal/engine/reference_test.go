@@ -97,7 +97,7 @@ func reference(g *graph.Graph, n *graph.Node, in []*tensor.Tensor) *exact {
 	case "Relu", "Clip":
 		lo, hi := 0.0, math.Inf(1)
 		if n.Op == "Clip" {
-			l, h := g.ClipBounds(n)
+			l, h, _ := g.ClipBounds(n)
 			lo, hi = float64(l), float64(h)
 		}
 		for i := range out.y {

@@ -270,7 +270,7 @@ func TestCompileRefuses(t *testing.T) {
 		split map[string]int
 		want  string
 	}{
-		{"filters from the request", plain("Conv", nil, []int{1, 2, 5, 5}, []int{3, 2, 3, 3}), nil, `Conv node "Conv0"`},
+		{"split of filters from the request", plain("Conv", nil, []int{1, 2, 5, 5}, []int{3, 2, 3, 3}), map[string]int{"Conv0": 1}, `Conv node "Conv0"`},
 		{"split of no node", plain("Relu", nil, []int{3}), map[string]int{"fc9": 1}, "fc9"},
 		{"split of a node without weights", plain("Relu", nil, []int{3}), map[string]int{"Relu0": 1}, `Relu node "Relu0"`},
 	} {
@@ -283,10 +283,10 @@ func TestCompileRefuses(t *testing.T) {
 		})
 	}
 	unknown := &graph.Graph{
-		Opset: 13, Nodes: []*graph.Node{{Name: "n", Op: "Sin", Inputs: []string{"x"}, Outputs: []string{"y"}}}, Outputs: []string{"y"},
+		Opset: 13, Nodes: []*graph.Node{{Name: "n", Op: "Frobnicate", Inputs: []string{"x"}, Outputs: []string{"y"}}}, Outputs: []string{"y"},
 		Inputs: []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1}}}},
 	}
-	if _, err := engine.Compile(unknown, engine.Options{}); err == nil || !strings.Contains(err.Error(), `Sin node "n"`) {
+	if _, err := engine.Compile(unknown, engine.Options{}); err == nil || !strings.Contains(err.Error(), `Frobnicate node "n"`) {
 		t.Errorf("unknown operator: %v", err)
 	}
 }

@@ -12,10 +12,14 @@ func (c *compiler) pool(n *graph.Node) error {
 		return err
 	}
 	shape := c.shape(n.Inputs[0])
+	if len(shape) > 4 || len(n.Outputs) > 1 {
+		return c.plainPool(n)
+	}
 	w, err := graph.WindowOf(n, shape[2:], nil)
 	if err != nil {
 		return err
 	}
+	shape, w = plane(shape), planeWindow(w)
 	o := &poolOp{x: x, max: n.Op == "MaxPool", geometry: kernel.Pool2D{
 		N: shape[0], C: shape[1], H: shape[2], W: shape[3],
 		KH: w.Kernel[0], KW: w.Kernel[1], StrideH: w.Strides[0], StrideW: w.Strides[1],
@@ -59,4 +63,18 @@ type globalPoolOp struct{ dst, x, nc, hw int }
 
 func (o *globalPoolOp) run(s *Session) {
 	kernel.GlobalAveragePool(s.f32(o.dst), s.f32(o.x), o.nc, o.hw)
+}
+
+// globalMax emits a GlobalMaxPool (opset 1).
+func (c *compiler) globalMax(n *graph.Node) error {
+	x, err := c.float(n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	shape := c.shape(n.Inputs[0])
+	nc, size := shape[:2].Elements(), shape[2:].Elements()
+	o := reduceOp{x: x, kind: "ReduceMax", kept: []int{nc}, keptSteps: []int{size}, dims: []int{size}, steps: []int{1}}
+	o.dst = c.define(n.Outputs[0])
+	c.emit(reducer[float32](o), o.dst, x)
+	return nil
 }

@@ -23,6 +23,11 @@ type Graph struct {
 	Constants map[string]*tensor.Tensor // weights and other initializers
 	Infos     map[string]Info           // filled by Prepare, constants and inputs included
 	Metadata  map[string]string         // the file's metadata_props
+
+	// While Prepare infers: who makes a value, and how many elements of values
+	// have been computed.
+	makers map[string]*Node
+	known  int
 }
 
 // Value is a named tensor type.
@@ -38,7 +43,7 @@ type Info struct {
 }
 
 // Node is one operator. An empty string in Inputs or Outputs is an optional
-// one that is left out. Prepare leaves every node exactly one output.
+// one that is left out. Prepare leaves every node at least one output.
 type Node struct {
 	Name    string // unique; given by the importer where the file has none
 	Op      string // ONNX operator name

@@ -131,7 +131,7 @@ func TestPrepareRefuses(t *testing.T) {
 	with := func(nodes ...*Node) *Graph {
 		return &Graph{Opset: 13, Inputs: []Value{{"x", f32(1, 2)}}, Outputs: []string{"y"}, Nodes: nodes}
 	}
-	mask := one(13, "Dropout", nil, x)
+	mask := one(13, "Relu", nil, x)
 	mask.Nodes[0].Outputs = []string{"y", "mask"}
 	mask.Outputs = []string{"y", "mask"}
 	for _, c := range []struct {
@@ -150,8 +150,9 @@ func TestPrepareRefuses(t *testing.T) {
 		{"NaN", one(13, "Gemm", nil, f32(2, 3), nan), `node "n" (Gemm): constant "x1": element 7 is NaN: train or export the model again`},
 		{"Inf", one(13, "MatMul", nil, f32(2, 3), inf), `node "n" (MatMul): constant "x1": element 14 is -Inf: …`},
 		{"float16", one(13, "Gemm", nil, f32(2, 3), half), `node "n" (Gemm): input "x1" is float16: only float32 is computed`},
-		{"integer addition", one(13, "Add", nil, Info{tensor.Int64, tensor.Shape{2}}, vector(1, 2)), `node "n" (Add): input "x0" is int64: only float32 is computed`},
-		{"mask used", mask, `node "n" (Dropout): output "mask" is used: only the first output of Dropout is computed`},
+		{"addition of bools", one(13, "Add", nil, Info{tensor.Bool, tensor.Shape{2}}, Info{tensor.Bool, tensor.Shape{2}}), `node "n" (Add): input "x0" is bool, want one of float32, uint8, int8, …`},
+		{"addition of two types", one(13, "Add", nil, Info{tensor.Int64, tensor.Shape{2}}, f32(2)), `node "n" (Add): input "x1" is float32, but the first is int64`},
+		{"second output used", mask, `node "n" (Relu): output "mask" is used, but only 1 of Relu can be`},
 		{"training dropout", one(12, "Dropout", nil, x, scalar(0.5), tensor.FromSlice([]bool{true})), `…training mode "x2" is not a constant false: …`},
 		{"training norm", one(14, "BatchNormalization", Attrs{"training_mode": int64(1)}, x, ramp(4), ramp(4), ramp(4), ramp(4)), `…export the model for inference`},
 		{"old broadcasting", one(6, "Add", Attrs{"broadcast": int64(1), "axis": int64(1)}, x, ramp(4)), `node "n" (Add): broadcasting by attribute (opset 6) is not supported: convert the model to opset 7 or later`},
@@ -162,16 +163,17 @@ func TestPrepareRefuses(t *testing.T) {
 		{"too many inputs", one(13, "Relu", nil, x, x), `node "n" (Relu): 2 inputs, want 1`},
 		{"input left out", one(13, "Gemm", nil, f32(2, 3), nil, ramp(5)), `node "n" (Gemm): input 1 is left out`},
 		{"groups", one(13, "Conv", Attrs{"group": int64(3)}, x, ramp(6, 1, 1, 1)), `node "n" (Conv): group 3 does not fit input [1,4,9,9] and weights [6,1,1,1]`},
-		{"one-dimensional conv", one(13, "Conv", nil, f32(1, 4, 9), ramp(6, 4, 1)), `…only two spatial dimensions…`},
+		{"conv without space", one(13, "Conv", nil, f32(1, 4), ramp(6, 4)), `…want [N,C,…] with at least 1 dimensions after`},
+		{"one-dimensional weights", one(13, "Conv", nil, f32(1, 4, 9, 9), ramp(6, 4, 1)), `…weights of shape [6,4,1] for input [1,4,9,9]…`},
 		{"inner sizes", one(13, "MatMul", nil, f32(2, 3), ramp(4, 5)), `…inner sizes 3 and 4 of [2,3] and [4,5] differ`},
 		{"reshape mismatch", one(13, "Reshape", nil, f32(2, 3), vector(4, -1)), `…[2,3] does not reshape to [4 -1]: 6 elements`},
-		{"reshape zero kept", one(14, "Reshape", Attrs{"allowzero": int64(1)}, f32(2, 3), vector(0, 6)), `…does not reshape to [0 6]`},
+		{"reshape zero kept", one(14, "Reshape", Attrs{"allowzero": int64(1)}, f32(2, 3), vector(0, 6)), `…does not reshape to [0 6]: 6 elements`},
 		{"reshape overflow", one(13, "Reshape", nil, f32(2, 3), vector(1<<30, 1<<30, 1<<30)), `…impossible shape…`},
 		{"reshape by a value", one(13, "Reshape", nil, f32(2, 3), Info{tensor.Int64, tensor.Shape{1}}), `…only a constant shape is supported`},
 		{"huge product", one(13, "MatMul", nil, f32(1<<20, 1), f32(1, 1<<20)), `node "n" (MatMul): result: impossible shape…`},
 		{"empty input", one(13, "Relu", nil, f32(1, 0)), `graph input "x0": shape [1,0] has an empty dimension`},
 		{"empty constant", one(13, "MatMul", nil, ramp(2, 0), ramp(0, 3)), `node "n" (MatMul): input "x0": shape [2,0] has an empty dimension`},
-		{"clip by a value", one(13, "Clip", nil, x, f32()), `…bound "x1" is not a constant scalar`},
+		{"clip by a vector", one(13, "Clip", nil, x, f32(2)), `…bound "x1" of shape [2] is not a scalar`},
 		{"clip by NaN", one(13, "Clip", nil, x, scalar(float32(math.NaN()))), `…a bound is NaN`},
 		{"permutation", one(13, "Transpose", Attrs{"perm": ints(0, 0)}, f32(2, 3)), `…perm [0 0] is no permutation of the axes of [2,3]`},
 		{"scale", one(13, "DequantizeLinear", nil, tensor.New(tensor.Uint8, 3, 2), ramp(3)), `…scale of shape [3] for axis 1 of [3,2]`},
@@ -210,7 +212,7 @@ func TestUnsupportedNodesAreAllNamed(t *testing.T) {
 		Inputs: []Value{{"x", f32(1, 2)}}, Outputs: []string{"y"},
 		Nodes: []*Node{
 			{Name: "r", Op: "Relu", Inputs: []string{"x"}, Outputs: []string{"a"}},
-			{Name: "e", Op: "Erf", Inputs: []string{"a"}, Outputs: []string{"b"}},
+			{Name: "e", Op: "NonMaxSuppression", Inputs: []string{"a"}, Outputs: []string{"b"}},
 			{Name: "s", Op: "Relu", Inputs: []string{"b"}, Outputs: []string{"c"}},
 			{Name: "f", Op: "Relu", Domain: "com.example", Inputs: []string{"c"}, Outputs: []string{"y"}},
 		},
@@ -220,10 +222,10 @@ func TestUnsupportedNodesAreAllNamed(t *testing.T) {
 	if !errors.As(err, &u) {
 		t.Fatalf("error %v", err)
 	}
-	if want := (UnsupportedError{Op: "Erf", Node: "e", Opset: 13}); *u != want {
+	if want := (UnsupportedError{Op: "NonMaxSuppression", Node: "e", Opset: 13}); *u != want {
 		t.Errorf("first is %+v, want %+v", *u, want)
 	}
-	want := `node "e": operator Erf (opset 13) is not supported; 2 unsupported nodes in all: Erf, com.example.Relu`
+	want := `node "e": operator NonMaxSuppression (opset 13) is not supported; 2 unsupported nodes in all: NonMaxSuppression, com.example.Relu`
 	if err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -276,7 +278,7 @@ func TestClipBounds(t *testing.T) {
 		if err := c.graph.Prepare(); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if lo, hi := c.graph.ClipBounds(c.graph.Nodes[0]); lo != c.lo || hi != c.hi {
+		if lo, hi, ok := c.graph.ClipBounds(c.graph.Nodes[0]); !ok || lo != c.lo || hi != c.hi {
 			t.Errorf("%s: [%v, %v], want [%v, %v]", c.name, lo, hi, c.lo, c.hi)
 		}
 	}

@@ -13,20 +13,6 @@ func float32Of(dims ...int) Info { return Info{tensor.Float32, dims} }
 
 func inferSame(c *call) (Info, error) { return c.in[0], nil }
 
-// inferBroadcast: Add and Mul, ONNX opset 7 (numpy broadcasting). Before, the
-// second operand was placed by an axis attribute: refused unless unused.
-func inferBroadcast(c *call) (Info, error) {
-	if c.node.Attrs.Int("broadcast", 0) != 0 {
-		return Info{}, fmt.Errorf("broadcasting by attribute (opset %d) is not supported: convert the model to opset 7 or later",
-			c.graph.Opset)
-	}
-	if c.graph.Opset < 7 && !c.shape(0).Equal(c.shape(1)) {
-		return Info{}, fmt.Errorf("shapes %v and %v differ, which opset %d does not allow", c.shape(0), c.shape(1), c.graph.Opset)
-	}
-	s, err := broadcast(c.shape(0), c.shape(1))
-	return float32Of(s...), err
-}
-
 // broadcast is the shape of an elementwise result by numpy's rule.
 func broadcast(a, b tensor.Shape) (tensor.Shape, error) {
 	if len(a) < len(b) {
@@ -53,22 +39,22 @@ func broadcastsTo(b, a tensor.Shape) bool {
 	return err == nil && s.Equal(a)
 }
 
-// imageOf checks that x is [N,C,H,W].
-func imageOf(x tensor.Shape) error {
-	if len(x) != 4 {
-		return fmt.Errorf("input of shape %v: only two spatial dimensions, [N,C,H,W], are supported", x)
+// featuresOf checks that x is [N,C,…] with at least so many dimensions after.
+func featuresOf(x tensor.Shape, spatial int) error {
+	if len(x) < 2+spatial {
+		return fmt.Errorf("input of shape %v, want [N,C,…] with at least %d dimensions after", x, spatial)
 	}
 	return nil
 }
 
-// inferConv: x [N,C,H,W], w [M,C/group,kh,kw], b [M] → [N,M,oh,ow].
+// inferConv: x [N,C,…], w [M,C/group,…], b [M] → [N,M,…].
 func inferConv(c *call) (Info, error) {
 	x, w := c.shape(0), c.shape(1)
-	if err := imageOf(x); err != nil {
+	if err := featuresOf(x, 1); err != nil {
 		return Info{}, err
 	}
-	if len(w) != 4 {
-		return Info{}, fmt.Errorf("weights of shape %v, want [M,C/group,kh,kw]", w)
+	if len(w) != len(x) {
+		return Info{}, fmt.Errorf("weights of shape %v for input %v, want [M,C/group,…]", w, x)
 	}
 	group := c.node.Attrs.Int("group", 1)
 	if group < 1 || x[1]%group != 0 || x[1]/group != w[1] || w[0]%group != 0 {
@@ -81,27 +67,53 @@ func inferConv(c *call) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return float32Of(x[0], w[0], win.Out[0], win.Out[1]), nil
+	return float32Of(append([]int{x[0], w[0]}, win.Out...)...), nil
+}
+
+// inferConvTranspose: x [N,C,…], w [C,M/group,…], b [M] → [N,M,…].
+func inferConvTranspose(c *call) (Info, error) {
+	x, w := c.shape(0), c.shape(1)
+	if err := featuresOf(x, 1); err != nil {
+		return Info{}, err
+	}
+	group := c.node.Attrs.Int("group", 1)
+	if len(w) != len(x) || group < 1 || x[1]%group != 0 || x[1] != w[0] || w[1] > math.MaxInt32/group {
+		return Info{}, fmt.Errorf("group %d does not fit input %v and weights %v", group, x, w)
+	}
+	m := w[1] * group
+	if len(c.in) > 2 && !c.shape(2).Equal(tensor.Shape{m}) {
+		return Info{}, fmt.Errorf("bias of shape %v, want [%d]", c.shape(2), m)
+	}
+	win, err := TransposedWindowOf(c.node, x[2:], w[2:])
+	if err != nil {
+		return Info{}, err
+	}
+	return float32Of(append([]int{x[0], m}, win.Out...)...), nil
 }
 
 func inferPool(c *call) (Info, error) {
 	x := c.shape(0)
-	if err := imageOf(x); err != nil {
+	if err := featuresOf(x, 1); err != nil {
 		return Info{}, err
 	}
 	win, err := WindowOf(c.node, x[2:], nil)
 	if err != nil {
 		return Info{}, err
 	}
-	return float32Of(x[0], x[1], win.Out[0], win.Out[1]), nil
+	out := append([]int{x[0], x[1]}, win.Out...)
+	c.more = []Info{{tensor.Int64, out}} // a MaxPool's indices
+	return float32Of(out...), nil
 }
 
 func inferGlobalPool(c *call) (Info, error) {
-	x := c.shape(0)
-	if err := imageOf(x); err != nil {
+	out := slices.Clone(c.shape(0))
+	if err := featuresOf(out, 1); err != nil {
 		return Info{}, err
 	}
-	return float32Of(x[0], x[1], 1, 1), nil
+	for i := range out[2:] {
+		out[2+i] = 1
+	}
+	return float32Of(out...), nil
 }
 
 // inferGemm: alpha·A'·B' + beta·C with A' [M,K], B' [K,N], C broadcast to [M,N].
@@ -182,7 +194,7 @@ func inferConcat(c *call) (Info, error) {
 		}
 		out[axis] += d
 	}
-	return float32Of(out...), nil
+	return Info{c.in[0].Type, out}, nil
 }
 
 // inferFlatten: [d0·…·d(axis-1), d(axis)·…].
@@ -192,7 +204,7 @@ func inferFlatten(c *call) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return float32Of(x[:axis].Elements(), x[axis:].Elements()), nil
+	return Info{c.in[0].Type, tensor.Shape{x[:axis].Elements(), x[axis:].Elements()}}, nil
 }
 
 // inferReshape: 0 copies the input's dimension (unless allowzero, opset 14),
@@ -211,14 +223,10 @@ func inferReshape(c *call) (Info, error) {
 	case len(c.in) < 2:
 		return Info{}, fmt.Errorf("1 input, want 2")
 	default:
-		t := c.graph.Constants[c.node.Inputs[1]]
-		if t == nil {
-			return Info{}, fmt.Errorf("shape %q is computed by the graph: only a constant shape is supported", c.node.Inputs[1])
+		var err error
+		if want, err = c.graph.integers(c.node, 1, "shape"); err != nil {
+			return Info{}, err
 		}
-		if t.Type != tensor.Int64 || len(t.Shape) != 1 {
-			return Info{}, fmt.Errorf("shape %q is %v%v, want a vector of int64", c.node.Inputs[1], t.Type, t.Shape)
-		}
-		want = tensor.Of[int64](t)
 	}
 	keepZero := c.node.Attrs.Int("allowzero", 0) == 0
 	out, known, free := make(tensor.Shape, len(want)), make(tensor.Shape, 0, len(want)), -1
@@ -229,7 +237,7 @@ func inferReshape(c *call) (Info, error) {
 			continue
 		case d == 0 && keepZero && i < len(x):
 			out[i] = x[i]
-		case d > 0 && d <= math.MaxInt32:
+		case d >= 0 && d <= math.MaxInt32:
 			out[i] = int(d)
 		default:
 			return Info{}, fmt.Errorf("%v does not reshape to %v", x, want)
@@ -240,14 +248,14 @@ func inferReshape(c *call) (Info, error) {
 		return Info{}, fmt.Errorf("reshape to %v: %w", want, err)
 	}
 	have, left := x.Elements(), known.Elements()
-	if free >= 0 {
+	if free >= 0 && left > 0 {
 		out[free] = have / left
 		left *= out[free]
 	}
 	if left != have {
 		return Info{}, fmt.Errorf("%v does not reshape to %v: %d elements", x, want, have)
 	}
-	return float32Of(out...), nil
+	return Info{c.in[0].Type, out}, nil
 }
 
 // inferSoftmax: before opset 13 the input is seen as a matrix, cut at axis
@@ -288,7 +296,7 @@ func inferLRN(c *call) (Info, error) {
 	if size := c.node.Attrs.Int("size", 0); size < 1 {
 		return Info{}, fmt.Errorf("size %d, want at least 1", size)
 	}
-	return c.in[0], imageOf(c.shape(0))
+	return c.in[0], featuresOf(c.shape(0), 1)
 }
 
 // inferDropout: the input as it is. Ratio and training mode are inputs from
@@ -298,11 +306,15 @@ func inferDropout(c *call) (Info, error) {
 		return Info{}, fmt.Errorf("%d inputs, want 1 in opset %d", len(c.in), c.graph.Opset)
 	}
 	if len(c.in) > 2 {
-		t := c.graph.Constants[c.node.Inputs[2]]
+		t, err := c.graph.value(c.node.Inputs[2])
+		if err != nil {
+			return Info{}, err
+		}
 		if t == nil || t.Type != tensor.Bool || slices.ContainsFunc(t.Data, func(b byte) bool { return b != 0 }) {
 			return Info{}, fmt.Errorf("training mode %q is not a constant false: export the model for inference", c.node.Inputs[2])
 		}
 	}
+	c.more = []Info{{tensor.Bool, c.shape(0)}}
 	return c.in[0], nil
 }
 
@@ -353,7 +365,7 @@ func inferTranspose(c *call) (Info, error) {
 	if perm == nil {
 		out := slices.Clone(x)
 		slices.Reverse(out)
-		return float32Of(out...), nil
+		return Info{c.in[0].Type, out}, nil
 	}
 	seen := make([]bool, len(x))
 	out := make(tensor.Shape, 0, len(x))
@@ -367,39 +379,5 @@ func inferTranspose(c *call) (Info, error) {
 	if len(out) != len(x) {
 		return Info{}, fmt.Errorf("perm %v is no permutation of the axes of %v", perm, x)
 	}
-	return float32Of(out...), nil
-}
-
-func inferClip(c *call) (Info, error) {
-	if c.graph.Opset < 11 && len(c.in) > 1 {
-		return Info{}, fmt.Errorf("%d inputs, want 1 in opset %d", len(c.in), c.graph.Opset)
-	}
-	for i := 1; i < len(c.in); i++ {
-		name := c.node.Inputs[i]
-		if name == "" {
-			continue
-		}
-		if t := c.graph.Constants[name]; t == nil || t.Shape.Elements() != 1 {
-			return Info{}, fmt.Errorf("bound %q is not a constant scalar", name)
-		}
-	}
-	if lo, hi := c.graph.ClipBounds(c.node); math.IsNaN(float64(lo)) || math.IsNaN(float64(hi)) {
-		return Info{}, fmt.Errorf("a bound is NaN")
-	}
-	return c.in[0], nil
-}
-
-// ClipBounds returns the bounds of a Clip node of a prepared graph: attributes
-// before opset 11, constant inputs from then on, the lowest and the highest
-// float32 where left out (ONNX Clip 6, 11).
-func (g *Graph) ClipBounds(n *Node) (lo, hi float32) {
-	lo = n.Attrs.Float("min", -math.MaxFloat32)
-	hi = n.Attrs.Float("max", math.MaxFloat32)
-	if t := g.Constants[n.Input(1)]; t != nil {
-		lo = t.F32()[0]
-	}
-	if t := g.Constants[n.Input(2)]; t != nil {
-		hi = t.F32()[0]
-	}
-	return lo, hi
+	return Info{c.in[0].Type, out}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"starling/internal/tensor"
 )
@@ -54,11 +55,44 @@ type attr struct {
 
 // operator is a row of the table: all that validation knows of an operator.
 type operator struct {
-	minInputs, maxInputs int // maxInputs -1: any number
-	other                int // from this input on, infer checks the types itself; 0: all are float32
+	minInputs, maxInputs int   // maxInputs -1: any number
+	outputs              int   // the most it has, -1: any number; 0 stands for 1
+	types                types // of the inputs that are computed with; none stands for float32
+	other                int   // from this input on, infer checks the types itself; 0: it checks none
 	finite               bool
 	attrs                map[string]attr
-	infer                func(*call) (Info, error)
+	infer                func(*call) (Info, error) // returns the first output's type
+}
+
+// types is a set of element types.
+type types uint32
+
+func setOf(list ...tensor.DType) types {
+	var s types
+	for _, t := range list {
+		s |= 1 << t
+	}
+	return s
+}
+
+var (
+	floating = setOf(tensor.Float32, tensor.Float64)
+	integers = setOf(tensor.Int64, tensor.Int32, tensor.Int16, tensor.Int8, tensor.Uint64, tensor.Uint32, tensor.Uint16, tensor.Uint8)
+	signed   = floating | setOf(tensor.Int64, tensor.Int32, tensor.Int16, tensor.Int8)
+	numeric  = floating | integers
+	logical  = setOf(tensor.Bool)
+	anyType  = numeric | logical | setOf(tensor.Float16, tensor.BFloat16)
+)
+
+// String lists the set in the order of element types, for messages.
+func (s types) String() string {
+	var names []string
+	for t := tensor.Float32; t <= tensor.BFloat16; t++ {
+		if s&(1<<t) != 0 {
+			names = append(names, t.String())
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // call is one node at hand with the types of its inputs.
@@ -66,7 +100,11 @@ type call struct {
 	graph *Graph
 	node  *Node
 	in    []Info // parallel to node.Inputs; zero where left out
+	more  []Info // infer's place for the types of the second output and those after it
 }
+
+// has reports whether input i is given.
+func (c *call) has(i int) bool { return i < len(c.in) && c.node.Inputs[i] != "" }
 
 // shape is the shape of input i.
 func (c *call) shape(i int) tensor.Shape { return c.in[i].Shape }
@@ -96,8 +134,26 @@ func (op *operator) arity() string {
 	}
 }
 
-// computes reports whether input i is a float32 operand.
+// computes reports whether input i is an operand, whose type is one of op.types.
 func (op *operator) computes(i int) bool { return op.other == 0 || i < op.other }
+
+// allows returns an error unless input i may have that type. All operands have
+// the type of the first.
+func (op *operator) allows(i int, in []Info, name string) error {
+	set := op.types
+	if set == 0 {
+		set = setOf(tensor.Float32)
+	}
+	switch typ := in[i].Type; {
+	case set&(1<<typ) == 0 && set == setOf(tensor.Float32):
+		return fmt.Errorf("input %q is %v: only float32 is computed", name, typ)
+	case set&(1<<typ) == 0:
+		return fmt.Errorf("input %q is %v, want one of %v", name, typ, set)
+	case typ != in[0].Type:
+		return fmt.Errorf("input %q is %v, but the first is %v", name, typ, in[0].Type)
+	}
+	return nil
+}
 
 // own marks that infer checks the types of all inputs itself.
 const own = -1
@@ -133,103 +189,11 @@ func (op *operator) checkAttrs(n *Node, opset int) error {
 	return nil
 }
 
-// operators is the table. Attribute names, kinds and opsets are those of the
-// ONNX operator schemas.
-var operators = map[string]*operator{
-	"Add": {minInputs: 2, maxInputs: 2, attrs: legacyBroadcast, infer: inferBroadcast},
-	"AveragePool": {minInputs: 1, maxInputs: 1, infer: inferPool, attrs: map[string]attr{
-		"auto_pad":          {kind: kindString},
-		"ceil_mode":         {kind: kindInt, from: 10},
-		"count_include_pad": {kind: kindInt, from: 7},
-		"dilations":         {kind: kindInts, from: 19},
-		"kernel_shape":      {kind: kindInts, required: true},
-		"pads":              {kind: kindInts},
-		"strides":           {kind: kindInts},
-	}},
-	"BatchNormalization": {minInputs: 5, maxInputs: 5, finite: true, infer: inferBatchNorm, attrs: map[string]attr{
-		"consumed_inputs": {kind: kindInts, to: 5},
-		"epsilon":         {kind: kindFloat},
-		"is_test":         {kind: kindInt, to: 6},
-		"momentum":        {kind: kindFloat},
-		"spatial":         {kind: kindInt, to: 8},
-		"training_mode":   {kind: kindInt, from: 14},
-	}},
-	"Clip": {minInputs: 1, maxInputs: 3, infer: inferClip, attrs: map[string]attr{
-		"consumed_inputs": {kind: kindInts, to: 5},
-		"max":             {kind: kindFloat, to: 10},
-		"min":             {kind: kindFloat, to: 10},
-	}},
-	"Concat": {minInputs: 1, maxInputs: -1, infer: inferConcat, attrs: map[string]attr{
-		"axis": {kind: kindInt},
-	}},
-	// Constant nodes are gone before nodes are validated.
-	"Constant": {},
-	"Conv": {minInputs: 2, maxInputs: 3, finite: true, infer: inferConv, attrs: map[string]attr{
-		"auto_pad":     {kind: kindString},
-		"dilations":    {kind: kindInts},
-		"group":        {kind: kindInt},
-		"kernel_shape": {kind: kindInts},
-		"pads":         {kind: kindInts},
-		"strides":      {kind: kindInts},
-	}},
-	"DequantizeLinear": {minInputs: 2, maxInputs: 3, other: own, finite: true, infer: inferDequantize, attrs: map[string]attr{
-		"axis":         {kind: kindInt, from: 13},
-		"block_size":   {kind: kindInt, from: 21},
-		"output_dtype": {kind: kindInt, from: 23},
-	}},
-	"Dropout": {minInputs: 1, maxInputs: 3, other: 1, infer: inferDropout, attrs: map[string]attr{
-		"consumed_inputs": {kind: kindInts, to: 5},
-		"is_test":         {kind: kindInt, to: 6},
-		"ratio":           {kind: kindFloat, to: 11},
-		"seed":            {kind: kindInt, from: 12},
-	}},
-	"Flatten": {minInputs: 1, maxInputs: 1, infer: inferFlatten, attrs: map[string]attr{
-		"axis": {kind: kindInt},
-	}},
-	"Gemm": {minInputs: 2, maxInputs: 3, finite: true, infer: inferGemm, attrs: map[string]attr{
-		"alpha":     {kind: kindFloat},
-		"beta":      {kind: kindFloat},
-		"broadcast": {kind: kindInt, to: 6},
-		"transA":    {kind: kindInt},
-		"transB":    {kind: kindInt},
-	}},
-	"GlobalAveragePool": {minInputs: 1, maxInputs: 1, infer: inferGlobalPool},
-	"Identity":          {minInputs: 1, maxInputs: 1, infer: inferSame},
-	"LRN": {minInputs: 1, maxInputs: 1, infer: inferLRN, attrs: map[string]attr{
-		"alpha": {kind: kindFloat},
-		"beta":  {kind: kindFloat},
-		"bias":  {kind: kindFloat},
-		"size":  {kind: kindInt, required: true},
-	}},
-	"MatMul": {minInputs: 2, maxInputs: 2, finite: true, infer: inferMatMul},
-	"MaxPool": {minInputs: 1, maxInputs: 1, infer: inferPool, attrs: map[string]attr{
-		"auto_pad":      {kind: kindString},
-		"ceil_mode":     {kind: kindInt, from: 10},
-		"dilations":     {kind: kindInts, from: 10},
-		"kernel_shape":  {kind: kindInts, required: true},
-		"pads":          {kind: kindInts},
-		"storage_order": {kind: kindInt, from: 8},
-		"strides":       {kind: kindInts},
-	}},
-	"Mul": {minInputs: 2, maxInputs: 2, attrs: legacyBroadcast, infer: inferBroadcast},
-	"Relu": {minInputs: 1, maxInputs: 1, infer: inferSame, attrs: map[string]attr{
-		"consumed_inputs": {kind: kindInts, to: 5},
-	}},
-	"Reshape": {minInputs: 1, maxInputs: 2, other: 1, infer: inferReshape, attrs: map[string]attr{
-		"allowzero":       {kind: kindInt, from: 14},
-		"consumed_inputs": {kind: kindInts, to: 4},
-		"shape":           {kind: kindInts, to: 4},
-	}},
-	"Softmax": {minInputs: 1, maxInputs: 1, infer: inferSoftmax, attrs: map[string]attr{
-		"axis": {kind: kindInt},
-	}},
-	"Transpose": {minInputs: 1, maxInputs: 1, infer: inferTranspose, attrs: map[string]attr{
-		"perm": {kind: kindInts},
-	}},
-}
-
-var legacyBroadcast = map[string]attr{
-	"axis":            {kind: kindInt, to: 6},
-	"broadcast":       {kind: kindInt, to: 6},
-	"consumed_inputs": {kind: kindInts, to: 5},
-}
+// operators is the table: see the parts.
+var operators = func() map[string]*operator {
+	all := map[string]*operator{}
+	for _, part := range []map[string]*operator{layers, elementwise, moves, reductions} {
+		maps.Copy(all, part)
+	}
+	return all
+}()

@@ -107,7 +107,8 @@ func (g *Graph) Consumers() map[string][]*Node {
 	return users
 }
 
-// Prepare makes the graph fit to run: Constant nodes become Constants, unused
+// Prepare makes the graph fit to run: Constant nodes become Constants, and so do
+// the shapes of values and what is computed of them for other shapes; unused
 // optional outputs are dropped, the package's invariants are checked and Infos
 // is filled. It may be called again after a change. If operators are
 // unsupported the error wraps an *UnsupportedError for each, and Infos has
@@ -304,6 +305,8 @@ func (g *Graph) infer() error {
 	for _, out := range g.Outputs {
 		users[out] = append(users[out], nil)
 	}
+	g.makers, g.known = map[string]*Node{}, 0
+	defer func() { g.makers = nil }()
 	finite := map[string]bool{} // constants already checked
 	for _, n := range g.Nodes {
 		op := g.operator(n)
@@ -314,11 +317,38 @@ func (g *Graph) infer() error {
 		if !ok {
 			continue
 		}
-		info, err := g.inferNode(n, op, in, users, finite)
-		if err != nil {
+		if err := g.inferNode(n, op, in, users, finite); err != nil {
 			return fmt.Errorf("node %q (%s): %w", n.Name, n.Op, err)
 		}
-		g.Infos[n.Outputs[0]] = info
+	}
+	// Nodes whose values shapes depend on have become constants.
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *Node) bool {
+		return slices.ContainsFunc(n.Outputs, func(name string) bool { return g.Constants[name] != nil })
+	})
+	for _, n := range g.Nodes {
+		if err := g.checkNode(n); err != nil {
+			return fmt.Errorf("node %q (%s): %w", n.Name, n.Op, err)
+		}
+	}
+	return nil
+}
+
+// checkNode checks that what a node computes, and computes with, can be held.
+func (g *Graph) checkNode(n *Node) error {
+	op := g.operator(n)
+	for i, name := range n.Inputs {
+		if info, ok := g.Infos[name]; ok && op != nil && op.computes(i) {
+			if err := checkInfo(info); err != nil {
+				return fmt.Errorf("input %q: %w", name, err)
+			}
+		}
+	}
+	for _, name := range n.Outputs {
+		if info, ok := g.Infos[name]; ok && name != "" {
+			if err := checkInfo(info); err != nil {
+				return fmt.Errorf("result: %w", err)
+			}
+		}
 	}
 	return nil
 }
@@ -338,56 +368,87 @@ func (g *Graph) inputInfos(n *Node) (infos []Info, ok bool) {
 	return infos, true
 }
 
-func (g *Graph) inferNode(n *Node, op *operator, in []Info, users map[string][]*Node, finite map[string]bool) (Info, error) {
+// inferNode checks a node and adds the types of its outputs to g.Infos.
+func (g *Graph) inferNode(n *Node, op *operator, in []Info, users map[string][]*Node, finite map[string]bool) error {
 	for len(in) > 0 && n.Inputs[len(in)-1] == "" {
 		in = in[:len(in)-1]
 	}
 	n.Inputs = n.Inputs[:len(in)]
 	if len(in) < op.minInputs || (op.maxInputs >= 0 && len(in) > op.maxInputs) {
-		return Info{}, fmt.Errorf("%d inputs, want %s", len(in), op.arity())
+		return fmt.Errorf("%d inputs, want %s", len(in), op.arity())
 	}
-	for i, info := range in {
+	for i := range in {
 		if n.Inputs[i] == "" {
 			if i < op.minInputs {
-				return Info{}, fmt.Errorf("input %d is left out", i)
+				return fmt.Errorf("input %d is left out", i)
 			}
 			continue
 		}
 		if op.computes(i) {
-			if info.Type != tensor.Float32 {
-				return Info{}, fmt.Errorf("input %q is %v: only float32 is computed", n.Inputs[i], info.Type)
-			}
-			if err := checkInfo(info); err != nil {
-				return Info{}, fmt.Errorf("input %q: %w", n.Inputs[i], err)
+			if err := op.allows(i, in, n.Inputs[i]); err != nil {
+				return err
 			}
 		}
 		if op.finite && !finite[n.Inputs[i]] {
 			if err := checkFinite(g.Constants[n.Inputs[i]]); err != nil {
-				return Info{}, fmt.Errorf("constant %q: %w", n.Inputs[i], err)
+				return fmt.Errorf("constant %q: %w", n.Inputs[i], err)
 			}
 			finite[n.Inputs[i]] = true
 		}
 	}
 	if err := op.checkAttrs(n, g.Opset); err != nil {
-		return Info{}, err
+		return err
 	}
-	for _, out := range n.Outputs[1:] {
-		if len(users[out]) > 0 {
-			return Info{}, fmt.Errorf("output %q is used: only the first output of %s is computed", out, n.Op)
+	most := max(op.outputs, 1)
+	for i, out := range n.Outputs {
+		if op.outputs >= 0 && i >= most && len(users[out]) > 0 {
+			return fmt.Errorf("output %q is used, but only %d of %s can be", out, most, n.Op)
 		}
 	}
-	n.Outputs = n.Outputs[:1]
-	if n.Outputs[0] == "" {
-		return Info{}, fmt.Errorf("the first output is left out")
+	// What nobody reads at the end need not be computed, unless it says how many
+	// parts there are.
+	for last := len(n.Outputs) - 1; last > 0 && op.outputs >= 0 && len(users[n.Outputs[last]]) == 0; last-- {
+		n.Outputs = n.Outputs[:last]
 	}
-	info, err := op.infer(&call{graph: g, node: n, in: in})
+	if n.Outputs[0] == "" && len(n.Outputs) == 1 {
+		return fmt.Errorf("the first output is left out")
+	}
+	c := &call{graph: g, node: n, in: in}
+	first, err := op.infer(c)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
-	if err := checkInfo(info); err != nil {
-		return Info{}, fmt.Errorf("result: %w", err)
+	infos := append([]Info{first}, c.more...)
+	if len(infos) < len(n.Outputs) {
+		return fmt.Errorf("%d outputs, want at most %d", len(n.Outputs), len(infos))
 	}
-	return info, nil
+	for i, name := range n.Outputs {
+		if name == "" {
+			continue
+		}
+		if err := infos[i].Shape.Check(infos[i].Type.Size(), MaxTensorBytes); err != nil {
+			return fmt.Errorf("result: %w", err)
+		}
+		g.Infos[name] = infos[i]
+		g.makers[name] = n
+	}
+	if n.Op == "Shape" || n.Op == "Size" {
+		g.Constants[n.Outputs[0]] = sizesOf(n, in[0].Shape)
+	}
+	return nil
+}
+
+// sizesOf is the value of a Shape or Size node.
+func sizesOf(n *Node, x tensor.Shape) *tensor.Tensor {
+	if n.Op == "Size" {
+		return tensor.FromSlice([]int64{int64(x.Elements())})
+	}
+	from, to := shapeRange(n, len(x))
+	t := tensor.New(tensor.Int64, max(0, to-from))
+	for i := range tensor.Of[int64](t) {
+		setInteger(t, i, int64(x[from+i]))
+	}
+	return t
 }
 
 // checkFinite looks for NaN and Inf among float32 elements: one of them in a

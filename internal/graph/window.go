@@ -107,3 +107,62 @@ func WindowOf(n *Node, spatial, kernel []int) (Window, error) {
 	}
 	return w, nil
 }
+
+// TransposedWindowOf resolves the window of a ConvTranspose: input i adds to the
+// outputs i·Stride - PadBegin + k·Dilation that exist (ONNX ConvTranspose 11).
+// kernel is the weights' spatial sizes.
+func TransposedWindowOf(n *Node, spatial, kernel []int) (Window, error) {
+	rank := len(spatial)
+	shape, auto := n.Attrs.Ints("kernel_shape", kernel), n.Attrs.String("auto_pad", "NOTSET")
+	if !slices.Equal(shape, kernel) {
+		return Window{}, fmt.Errorf("kernel_shape %v does not match the weights %v", shape, kernel)
+	}
+	ones := slices.Repeat([]int{1}, rank)
+	w := Window{
+		Kernel: slices.Clone(kernel), Strides: n.Attrs.Ints("strides", ones), Dilations: n.Attrs.Ints("dilations", ones),
+		PadBegin: make([]int, rank), PadEnd: make([]int, rank), Out: make([]int, rank),
+	}
+	pads, more := n.Attrs.Ints("pads", make([]int, 2*rank)), n.Attrs.Ints("output_padding", make([]int, rank))
+	want := n.Attrs.Ints("output_shape", nil)
+	if len(want) == rank+2 { // opset 1 examples give the whole shape
+		want = want[2:]
+	}
+	for _, list := range []struct {
+		name   string
+		values []int
+		length int
+		lowest int
+	}{{"strides", w.Strides, rank, 1}, {"dilations", w.Dilations, rank, 1}, {"pads", pads, 2 * rank, 0}, {"output_padding", more, rank, 0}} {
+		if len(list.values) != list.length || slices.Min(list.values) < list.lowest {
+			return Window{}, fmt.Errorf("%s %v: want %d values of at least %d", list.name, list.values, list.length, list.lowest)
+		}
+	}
+	if want != nil && (len(want) != rank || slices.Min(want) < 1) {
+		return Window{}, fmt.Errorf("output_shape %v for %d axes", want, rank)
+	}
+	for i := range rank {
+		begin, end, stride := int64(pads[i]), int64(pads[rank+i]), int64(w.Strides[i])
+		full := stride*int64(spatial[i]-1) + int64(more[i]) + (int64(kernel[i])-1)*int64(w.Dilations[i]) + 1
+		out := full - begin - end
+		same := auto == "SAME_UPPER" || auto == "SAME_LOWER"
+		if !same && auto != "NOTSET" && auto != "VALID" {
+			return Window{}, fmt.Errorf("auto_pad %q, want NOTSET, VALID, SAME_UPPER or SAME_LOWER", auto)
+		}
+		if want != nil || same {
+			out = int64(spatial[i]) * stride
+			if want != nil {
+				out = int64(want[i])
+			}
+			total := max(full-out, 0)
+			begin, end = total-total/2, total/2
+			if auto == "SAME_UPPER" {
+				begin, end = end, begin
+			}
+		}
+		if out < 1 || out > math.MaxInt32 || full > math.MaxInt32 {
+			return Window{}, fmt.Errorf("axis %d would have %d elements", i, out)
+		}
+		w.PadBegin[i], w.PadEnd[i], w.Out[i] = int(begin), int(end), int(out)
+	}
+	return w, nil
+}

@@ -15,11 +15,15 @@ func foldConstants(g *graph.Graph) (bool, error) {
 			kept = append(kept, n)
 			continue
 		}
-		y, err := engine.Eval(g, n, inputs)
+		outputs, err := engine.Eval(g, n, inputs)
 		if err != nil {
 			return false, err
 		}
-		g.Constants[n.Outputs[0]] = y
+		for i, t := range outputs {
+			if t != nil {
+				g.Constants[n.Outputs[i]] = t
+			}
+		}
 	}
 	changed := len(kept) < len(g.Nodes)
 	g.Nodes = kept

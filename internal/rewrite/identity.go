@@ -1,6 +1,10 @@
 package rewrite
 
-import "starling/internal/graph"
+import (
+	"slices"
+
+	"starling/internal/graph"
+)
 
 // removeIdentities takes out Identity and Dropout, which passes its input on in
 // inference: exact. One stays if a graph's output would lose its name by it,
@@ -9,19 +13,21 @@ func removeIdentities(g *graph.Graph) (bool, error) {
 	makers := map[string]*graph.Node{}
 	kept := make([]*graph.Node, 0, len(g.Nodes))
 	for _, n := range g.Nodes {
-		x, y := n.Inputs[0], n.Outputs[0]
+		x, y := n.Input(0), n.Outputs[0]
 		switch maker := makers[x]; {
-		case n.Op != "Identity" && n.Op != "Dropout":
+		case n.Op != "Identity" && n.Op != "Dropout" || len(n.Outputs) > 1:
 		case !isOutput(g, y):
 			replaceInput(g, y, x)
 			continue
 		case maker != nil && !isOutput(g, x):
-			maker.Outputs[0] = y
+			maker.Outputs[slices.Index(maker.Outputs, x)] = y
 			makers[y] = maker
 			replaceInput(g, x, y)
 			continue
 		}
-		makers[y] = n
+		for _, name := range n.Outputs {
+			makers[name] = n
+		}
 		kept = append(kept, n)
 	}
 	changed := len(kept) < len(g.Nodes)

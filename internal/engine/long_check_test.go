@@ -1,0 +1,6 @@
+//go:build check
+
+package engine_test
+
+// storySteps is how many tokens TestGreedyStory writes: all that the model sees.
+const storySteps = 255
