@@ -290,7 +290,7 @@ func (c *compiler) binary(n *graph.Node) error {
 	dst := c.define(n.Outputs[0])
 	out, left := c.shape(n.Outputs[0]), c.shape(n.Inputs[0])
 	for i, at := range in[1:] {
-		op := c.combine(n, n.Op, c.info(n.Inputs[0]).Type, dst, in[0], at, out, left, c.shape(n.Inputs[1+i]))
+		op := c.combine(n, n.Op, c.info(n.Inputs[0]).Type, dst, in[0], at, out, left, c.g.OperandShape(n, 1+i))
 		if op == nil {
 			return fmt.Errorf("operator is not supported for %v", c.info(n.Inputs[0]).Type)
 		}
@@ -359,7 +359,7 @@ func rowsOf[T tensor.Element](dst, a, b int, out, left, right tensor.Shape, to r
 // power emits a Pow (opset 12): the exponent is converted to float64 on the way,
 // the result is of the base's type.
 func (c *compiler) power(n *graph.Node) error {
-	out, base, exponent := c.shape(n.Outputs[0]), c.shape(n.Inputs[0]), c.shape(n.Inputs[1])
+	out, base, exponent := c.shape(n.Outputs[0]), c.shape(n.Inputs[0]), c.g.OperandShape(n, 1)
 	a, err := c.value(n.Inputs[0])
 	if err != nil {
 		return err

@@ -143,8 +143,9 @@ func (o *lrnOp) run(s *Session) {
 }
 
 // standardise emits an InstanceNormalization (opset 6), GroupNormalization
-// (opsets 18 and 21) or LayerNormalization (opset 17): groups of elements are
-// brought to mean 0 and variance 1, then scaled and shifted.
+// (opsets 18 and 21), LayerNormalization (opset 17) or RMSNormalization (opset 23):
+// groups of elements are brought to mean 0, but for the last, and to mean square
+// 1, then scaled and shifted.
 func (c *compiler) standardise(n *graph.Node) error {
 	var slots []int
 	for _, name := range n.Inputs {
@@ -155,7 +156,7 @@ func (c *compiler) standardise(n *graph.Node) error {
 		slots = append(slots, at)
 	}
 	shape := c.shape(n.Inputs[0])
-	o := &standardOp{in: slots, epsilon: float64(n.Attrs.Float("epsilon", 1e-5)), mean: -1, deviation: -1}
+	o := &standardOp{in: slots, epsilon: float64(n.Attrs.Float("epsilon", 1e-5)), mean: -1, deviation: -1, centred: n.Op != "RMSNormalization"}
 	which := func(channels, group int, of func(channel int) int) {
 		inner := shape[2:].Elements()
 		o.period, o.size, o.each = channels/group, group*inner, inner
@@ -217,6 +218,7 @@ type standardOp struct {
 	period, each         int
 	which, bias          []int
 	epsilon              float64
+	centred              bool
 }
 
 func (o *standardOp) run(s *Session) {
@@ -231,7 +233,10 @@ func (o *standardOp) run(s *Session) {
 		for _, v := range from {
 			sum += float64(v)
 		}
-		mean := sum / float64(o.size)
+		mean := 0.0
+		if o.centred {
+			mean = sum / float64(o.size)
+		}
 		sum = 0
 		for _, v := range from {
 			sum += square(float64(v) - mean)

@@ -171,7 +171,7 @@ func (r *resampling) weightsOf(axis graph.Resized, size int) (index []int, weigh
 		start := len(weights)
 		for k := first; k < first+count; k++ {
 			w := kernel(math.Abs(at-float64(k)) / stretch)
-			if (r.exclude || r.antialias) && (k < 0 || k >= size) {
+			if r.exclude && (k < 0 || k >= size) {
 				w = 0
 			}
 			sum += w

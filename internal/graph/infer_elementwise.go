@@ -3,32 +3,50 @@ package graph
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"starling/internal/tensor"
 )
 
 // inferBroadcast: operators on any number of operands, ONNX opset 7 (numpy
-// broadcasting). Before, the second operand was placed by an axis attribute:
-// refused unless unused.
+// broadcasting).
 func inferBroadcast(c *call) (Info, error) {
-	if c.node.Attrs.Int("broadcast", 0) != 0 {
-		return Info{}, fmt.Errorf("broadcasting by attribute (opset %d) is not supported: convert the model to opset 7 or later",
-			c.graph.Opset)
-	}
 	s := c.shape(0)
 	for i := 1; i < len(c.in); i++ {
 		if c.node.Inputs[i] == "" {
 			return Info{}, fmt.Errorf("input %d is left out", i)
 		}
-		if c.graph.Opset < 7 && !s.Equal(c.shape(i)) {
+		other := c.graph.OperandShape(c.node, i)
+		legacy := c.graph.Opset < 7 && c.node.Attrs.Int("broadcast", 0) != 0
+		if c.graph.Opset < 7 && (!legacy && !s.Equal(other) || legacy && !broadcastsTo(other, s)) {
 			return Info{}, fmt.Errorf("shapes %v and %v differ, which opset %d does not allow", s, c.shape(i), c.graph.Opset)
 		}
 		var err error
-		if s, err = broadcast(s, c.shape(i)); err != nil {
+		if s, err = broadcast(s, other); err != nil {
 			return Info{}, err
 		}
 	}
 	return Info{c.in[0].Type, s}, nil
+}
+
+// OperandShape is the shape with which input i of an elementwise node is
+// broadcast: its own or, before opset 7, with dimensions of 1 after those that
+// the axis attribute places (ONNX Add 6), for a PRelu's slope beside the channels.
+func (g *Graph) OperandShape(n *Node, i int) tensor.Shape {
+	first, s := g.Infos[n.Input(0)].Shape, g.Infos[n.Input(i)].Shape
+	if i == 0 || g.Opset >= 7 {
+		return s
+	}
+	axis := len(first) - len(s)
+	switch {
+	case n.Op == "PRelu" && len(s) == 1 && len(first) > 1:
+		axis = 1
+	case n.Attrs.Int("broadcast", 0) != 0:
+		if axis = n.Attrs.Int("axis", axis); axis < 0 {
+			axis += len(first)
+		}
+	}
+	return append(slices.Clone(s), slices.Repeat([]int{1}, max(0, min(len(first), len(first)-axis-len(s))))...)
 }
 
 // inferCompare: Equal and the orders.
@@ -50,18 +68,15 @@ func inferMod(c *call) (Info, error) {
 
 // inferPow: the exponent may be of another type (ONNX Pow 12).
 func inferPow(c *call) (Info, error) {
-	if t := c.in[1].Type; signed&(1<<t) == 0 {
-		return Info{}, fmt.Errorf("exponent %q is %v, want one of %v", c.node.Inputs[1], t, signed)
+	if t := c.in[1].Type; numeric&(1<<t) == 0 {
+		return Info{}, fmt.Errorf("exponent %q is %v, want one of %v", c.node.Inputs[1], t, numeric)
 	}
 	return inferBroadcast(c)
 }
 
 // inferPRelu: the slope stretches to x.
 func inferPRelu(c *call) (Info, error) {
-	if c.graph.Opset < 7 && !c.shape(0).Equal(c.shape(1)) && c.shape(1).Elements() != 1 {
-		return Info{}, fmt.Errorf("a slope for each channel is not supported in opset %d: convert the model to opset 7 or later", c.graph.Opset)
-	}
-	if !broadcastsTo(c.shape(1), c.shape(0)) {
+	if !broadcastsTo(c.graph.OperandShape(c.node, 1), c.shape(0)) {
 		return Info{}, fmt.Errorf("slope of shape %v does not broadcast to %v", c.shape(1), c.shape(0))
 	}
 	return c.in[0], nil

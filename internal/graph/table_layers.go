@@ -100,6 +100,11 @@ var layers = map[string]*operator{
 		"storage_order": {kind: kindInt, from: 8},
 		"strides":       {kind: kindInts},
 	}},
+	"RMSNormalization": {minInputs: 2, maxInputs: 2, infer: inferLayerNorm, attrs: map[string]attr{
+		"axis":       {kind: kindInt},
+		"epsilon":    {kind: kindFloat},
+		"stash_type": {kind: kindInt},
+	}},
 	"RNN": {minInputs: 3, maxInputs: 6, outputs: 2, other: 4, finite: true, infer: inferRecurrent, attrs: recurrent(nil)},
 	"Resize": {minInputs: 1, maxInputs: 4, other: 1, infer: inferResize, attrs: map[string]attr{
 		"antialias":                      {kind: kindInt, from: 18},
