@@ -51,6 +51,35 @@ func TestDecodedWithinBound(t *testing.T) {
 	}
 }
 
+// Where the sum of the results overflows, though none of them does, nothing can
+// be decoded: the coordinator computes the slice, and the answer is a local
+// run's.
+func TestOverflowIsNotDecoded(t *testing.T) {
+	const k = 4
+	b := newBuilder(1, 2)
+	w := tensor.New(tensor.Float32, 2*k, 2)
+	for i := range w.F32() {
+		w.F32()[i] = 1e30
+	}
+	b.g.Constants["w"] = w
+	b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, "w")
+	p := prepare(t, b.graph(), k, 1)
+	in := []*tensor.Tensor{tensor.FromSlice([]float32{5e7, 5e7}, 1, 2)} // each row gives 1e38, four of them too much
+	want := p.local(t, in)
+	for dead := range k {
+		inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
+			l.start(dead)
+			var a coordinator.Answer
+			if err := l.c.Infer(t.Context(), in, &a); err != nil || !same(a.Outputs, want) {
+				t.Errorf("w%d dead: %v, %v", dead+1, a.Outputs[0].F32(), err)
+			}
+			if len(a.Decoded) != 0 || len(a.Recomputed) != 1 {
+				t.Errorf("w%d dead: %+v", dead+1, a)
+			}
+		})
+	}
+}
+
 // checkBound runs a request without a worker. Its one layer is y = W·x; the
 // same layer with |W| and |x| gives each row's Σ|W|·|x|, to be added over the
 // rows that parity joined. That is computed in float32 too, of K products all

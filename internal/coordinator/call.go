@@ -83,8 +83,7 @@ func (l *call) Linear(ctx context.Context, layer int, dst, x []float32) error {
 	if err != nil {
 		return err
 	}
-	l.decode(layer, dst)
-	return nil
+	return l.decode(layer, dst, x)
 }
 
 // scatter sends the input to every worker that can take it at once: one copy
@@ -410,8 +409,10 @@ func (l *call) cancel(layer, s int) {
 	l.slices[s].conn.TrySend(frame.Header{Type: frame.Cancel, Request: l.request, Layer: uint32(layer), Slice: uint32(s)}, nil)
 }
 
-// decode recovers the data slice that is not there, straight into dst.
-func (l *call) decode(layer int, dst []float32) {
+// decode recovers the data slice that is not there, straight into dst. Where a
+// sum of results overflows, which one of them need not, it is computed here
+// from the layer's input x.
+func (l *call) decode(layer int, dst, x []float32) error {
 	c := l.c
 	missing := none
 	for s := range c.plan.Data {
@@ -420,7 +421,7 @@ func (l *call) decode(layer int, dst []float32) {
 		}
 	}
 	if missing == none {
-		return
+		return nil
 	}
 	begin := time.Now()
 	pl := c.plan.Layers[layer]
@@ -432,10 +433,14 @@ func (l *call) decode(layer int, dst []float32) {
 				l.others = append(l.others, rowsOf(pl, s, dst, o))
 			}
 		}
-		c.code.Recover(rowsOf(pl, missing, dst, o), l.parity[o*size:(o+1)*size], l.others)
+		if !c.code.Recover(rowsOf(pl, missing, dst, o), l.parity[o*size:(o+1)*size], l.others) {
+			l.slices[missing].state = lost
+			return l.recompute(layer, x)
+		}
 	}
 	w := l.slices[missing].worker
 	w.decoded.Add(1)
 	l.answer.Decoded = append(l.answer.Decoded, Recovered{Layer: layer, Slice: missing, Worker: w.slot})
 	l.answer.Decoding += time.Since(begin)
+	return nil
 }

@@ -31,6 +31,7 @@
 //
 //	|decoded − computed| ≤ (2·γ_K + 2·γ_{k−1} + u)·(1+2^-10)·S
 //
+// as long as nothing overflows float32, which Recover reports, and
 // for K ≤ 2^13 (where (1+2u)(1+γ_K) ≤ 1+2^-10); Bound evaluates the sum
 // without that restriction.
 package parity
@@ -38,6 +39,7 @@ package parity
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"starling/internal/kernel"
 )
@@ -104,8 +106,10 @@ func (c Code) Encode(dst []float32, data [][]float32) {
 // Recover fills dst with the one missing data result: parity − Σ others,
 // where every operand counts as padded with zeros; len(dst) ≤ len(parity).
 // others are the results of the k−1 data blocks that arrived. dst must not
-// overlap them. Nothing is allocated.
-func (c Code) Recover(dst, parity []float32, others [][]float32) {
+// overlap them. Nothing is allocated. It is false if a value of dst is not
+// finite: an operand or a difference has overflowed, the bound does not hold,
+// and dst is not to be used.
+func (c Code) Recover(dst, parity []float32, others [][]float32) bool {
 	if c.r == 0 || len(others) != c.k-1 {
 		panic(fmt.Sprintf("parity: recover from %d results with k=%d r=%d", len(others), c.k, c.r))
 	}
@@ -114,6 +118,18 @@ func (c Code) Recover(dst, parity []float32, others [][]float32) {
 		n := min(len(o), len(dst))
 		kernel.Sub(dst[:n], o[:n])
 	}
+	return Finite(dst)
+}
+
+// Finite reports whether no value is infinite or NaN.
+func Finite(x []float32) bool {
+	// The exponent of such a value is all ones: adding one to it carries into
+	// the sign, which was cleared.
+	var carry uint32
+	for _, v := range x {
+		carry |= math.Float32bits(v)&^(1<<31) + 1<<23
+	}
+	return carry>>31 == 0
 }
 
 // Bound is the most by which a decoded output may differ from the computed

@@ -79,7 +79,9 @@ func TestRecoverIsExactOnWholeNumbers(t *testing.T) {
 		t.Fatalf("parity %v", parity)
 	}
 	got := make([]float32, 2)
-	code.Recover(got, parity, [][]float32{results[0], results[2]})
+	if !code.Recover(got, parity, [][]float32{results[0], results[2]}) {
+		t.Error("it is said not to be finite")
+	}
 	if got[0] != 4 || got[1] != 5 {
 		t.Errorf("recovered %v, want [4 5]", got)
 	}
@@ -92,6 +94,21 @@ func TestEncodeRoundsOnce(t *testing.T) {
 	code.Encode(dst, [][]float32{{1 << 24}, {1}, {1}})
 	if dst[0] != 1<<24+2 {
 		t.Errorf("sum %v", dst[0])
+	}
+}
+
+func TestFinite(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, c := range []struct {
+		x    []float32
+		want bool
+	}{
+		{nil, true}, {[]float32{0, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32}, true},
+		{[]float32{1, inf}, false}, {[]float32{-inf, 1}, false}, {[]float32{1, nan, 1}, false},
+	} {
+		if got := Finite(c.x); got != c.want {
+			t.Errorf("Finite(%v) is %v", c.x, got)
+		}
 	}
 }
 

@@ -73,6 +73,9 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 			} else {
 				w = make([]float32, rows*linear.Cols)
 				code.Encode(w, data)
+				if !parity.Finite(w) {
+					return nil, fmt.Errorf("layer %s: the sum of its slices' weights overflows float32, so parity cannot cover it: use --parity 0", layer.Node)
+				}
 			}
 			if err := writers[p.WorkerOf(li, s)].slice(li, linear, rows, w); err != nil {
 				return nil, err
