@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"starling/internal/engine"
+	"starling/internal/frame"
 	"starling/internal/graph"
 	"starling/internal/parity"
 )
@@ -97,7 +98,12 @@ func New(g *graph.Graph, opt Options) (*Plan, error) {
 		if l.Rows < opt.Data {
 			return nil, &RowsError{Layer: n.Name, Rows: l.Rows, Data: opt.Data}
 		}
-		p.Layers = append(p.Layers, Layer{Node: n.Name, Linear: l, data: opt.Data})
+		layer := Layer{Node: n.Name, Linear: l, data: opt.Data}
+		in, out := 4*int64(l.InputLen()), 4*int64(l.OutputLen(layer.Height(opt.Data)))
+		if most := max(in, out); most > frame.DefaultMaxPayload {
+			return nil, fmt.Errorf("layer %s sends or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", n.Name, most, frame.DefaultMaxPayload)
+		}
+		p.Layers = append(p.Layers, layer)
 	}
 	if len(p.Layers) == 0 {
 		return nil, fmt.Errorf("%w: the model has no %s: use another --split, or --workers 0 to run it here",
@@ -132,7 +138,8 @@ func (p *Plan) WorkerOf(layer, slice int) int {
 
 // Rows is the range of the layer's rows that data slice j holds, end excluded.
 func (l Layer) Rows(j int) (begin, end int) {
-	return l.Linear.Rows * j / l.data, l.Linear.Rows * (j + 1) / l.data
+	rows, k := int64(l.Linear.Rows), int64(l.data)
+	return int(rows * int64(j) / k), int(rows * int64(j+1) / k)
 }
 
 // Height is the number of rows that slice j holds; a parity slice is as high

@@ -1,9 +1,12 @@
 package plan
 
 import (
+	"strings"
 	"testing"
 
 	"starling/internal/engine"
+	"starling/internal/graph"
+	"starling/internal/tensor"
 )
 
 // Whatever the numbers of rows and slices: the data slices cover every row
@@ -27,6 +30,34 @@ func TestRowsCoverTheLayer(t *testing.T) {
 			if next != rows {
 				t.Fatalf("rows=%d k=%d: covered %d", rows, k, next)
 			}
+		}
+	}
+}
+
+// A layer whose input or results no frame can carry is refused here, before
+// anything is written or sent.
+func TestLayersBeyondAFrame(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		side, channels int
+		want           bool
+	}{
+		{"input of 256 MiB", 8192, 1, true}, {"input beyond it", 8193, 1, false},
+		{"slices of 256 MiB", 4096, 16, true}, {"slices beyond it", 4097, 16, false},
+	} {
+		g := &graph.Graph{
+			Opset:     13,
+			Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1, c.side, c.side}}}},
+			Outputs:   []string{"y"},
+			Nodes:     []*graph.Node{{Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"}}},
+			Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, c.channels, 1, 1, 1)},
+		}
+		if err := g.Prepare(); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		_, err := New(g, Options{Data: min(c.channels, 4), Parity: 1})
+		if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), "layer c") {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }

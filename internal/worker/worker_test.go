@@ -495,21 +495,29 @@ func TestShardOfHugeResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &graph.Graph{
-		Opset:     13,
-		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1, 1, 1}}}},
-		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1, 1, 1)},
-		Nodes: []*graph.Node{{
-			Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"},
-			Attrs: graph.Attrs{"pads": []int64{int64(conv.PadTop), int64(conv.PadLeft), 0, 0}},
-		}},
-		Outputs: []string{"y"},
+	padded := func(top, left int) *graph.Graph {
+		g := &graph.Graph{
+			Opset:     13,
+			Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1, 1, 1}}}},
+			Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1, 1, 1)},
+			Nodes: []*graph.Node{{
+				Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"},
+				Attrs: graph.Attrs{"pads": []int64{int64(top), int64(left), 0, 0}},
+			}},
+			Outputs: []string{"y"},
+		}
+		if err := g.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		return g
 	}
-	if err := g.Prepare(); err != nil {
+	// No plan has such a layer, so it is put into one.
+	p, err := plan.New(padded(0, 0), plan.Options{Data: 1})
+	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(g, plan.Options{Data: 1})
-	if err != nil {
+	g := padded(conv.PadTop, conv.PadLeft)
+	if p.Layers[0].Linear, _, err = engine.LinearOf(g, g.Nodes[0]); err != nil {
 		t.Fatal(err)
 	}
 	if p.Layers[0].Linear.Conv != conv {
