@@ -18,6 +18,7 @@ import (
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/input"
+	"starling/internal/kernel"
 	"starling/internal/onnx"
 	"starling/internal/parity"
 	"starling/internal/plan"
@@ -101,10 +102,10 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--parity %d: there are 0 and 1", c.Parity)
 	case o.requests < 0:
 		return usage(cmd, "--requests %d is negative", o.requests)
-	case o.concurrency < 1:
-		return usage(cmd, "--concurrency %d is less than 1", o.concurrency)
-	case c.Threads < 1:
-		return usage(cmd, "--threads %d is less than 1", c.Threads)
+	case o.concurrency < 1 || o.concurrency > coordinator.MaxConcurrency:
+		return usage(cmd, "--concurrency %d is not from 1 to %d", o.concurrency, coordinator.MaxConcurrency)
+	case c.Threads < 1 || c.Threads > kernel.MaxThreads:
+		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"starling/internal/kernel"
 	"starling/internal/worker"
 )
 
@@ -35,8 +36,8 @@ STARLING_TOKEN.`,
 			if !(cfg.Speed > 0) {
 				return usage(cmd, "--emulate-speed %v is not a positive number", cfg.Speed)
 			}
-			if cfg.Threads < 0 {
-				return usage(cmd, "--threads %d is negative", cfg.Threads)
+			if cfg.Threads < 0 || cfg.Threads > kernel.MaxThreads {
+				return usage(cmd, "--threads %d is not from 0 to %d", cfg.Threads, kernel.MaxThreads)
 			}
 			cfg.Token = os.Getenv("STARLING_TOKEN")
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

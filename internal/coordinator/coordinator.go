@@ -55,6 +55,9 @@ type Config struct {
 	Log       *slog.Logger // nil logs nothing
 }
 
+// MaxConcurrency is the most that Config.Concurrency may be.
+const MaxConcurrency = 1024
+
 const (
 	graceFloor    = 2 * time.Millisecond  // a scheduler's hiccup is not lateness
 	patienceFloor = 50 * time.Millisecond // neither is this worth computing a slice twice
@@ -134,6 +137,9 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Concurrency > MaxConcurrency {
+		return nil, fmt.Errorf("%d requests at once: the limit is %d", cfg.Concurrency, MaxConcurrency)
+	}
 	if len(shards) != p.N() {
 		return nil, fmt.Errorf("%d shards for %d workers", len(shards), p.N())
 	}
@@ -154,6 +160,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	var err error
 	if p.Data > 0 {
 		if c.code, err = parity.New(p.Data, p.Parity); err != nil {
+			c.pool.Close()
 			return nil, err
 		}
 	}

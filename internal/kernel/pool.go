@@ -44,12 +44,16 @@ const (
 	working
 )
 
-// NewPool returns a pool of that many threads, the caller's included; fewer
-// than one means GOMAXPROCS. Close it to end its goroutines.
+// MaxThreads is the most threads that a pool has.
+const MaxThreads = 1024
+
+// NewPool returns a pool of that many threads, the caller's included, MaxThreads
+// at most; fewer than one means GOMAXPROCS. Close it to end its goroutines.
 func NewPool(threads int) *Pool {
 	if threads < 1 {
 		threads = runtime.GOMAXPROCS(0)
 	}
+	threads = min(threads, MaxThreads)
 	p := &Pool{threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1)}
 	for i := range p.helpers {
 		h := &p.helpers[i]
