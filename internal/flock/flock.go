@@ -55,6 +55,8 @@ type Flock struct {
 	workers *workers
 	faults  *injector
 	serving sync.WaitGroup
+	closing sync.Once
+	closed  error // what Close returns
 }
 
 // Start simplifies g, a prepared graph, in place, plans and cuts it, starts the
@@ -138,9 +140,13 @@ func (f *Flock) waitReady(ctx context.Context, limit time.Duration) error {
 }
 
 // Close ends the workers, removes what they kept, and returns when all is gone.
-// It may be called on what a failed Start returned, and again, one call at a
-// time.
+// It may be called on what a failed Start returned, and again.
 func (f *Flock) Close() error {
+	f.closing.Do(func() { f.closed = f.close() })
+	return f.closed
+}
+
+func (f *Flock) close() error {
 	errs := []error{f.faults.stop()}
 	if f.Coordinator != nil {
 		f.Coordinator.Close()
@@ -151,7 +157,6 @@ func (f *Flock) Close() error {
 	}
 	if f.folder != nil {
 		errs = append(errs, f.folder.remove())
-		f.folder = nil
 	}
 	return errors.Join(errs...)
 }

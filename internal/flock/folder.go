@@ -41,16 +41,17 @@ func newFolder(parent string) (f *folder, err error) {
 	// It gets its name when it is locked: nobody can take the folder for dead.
 	unnamed := filepath.Join(path, lockName+".new")
 	if f.lock, err = os.OpenFile(unnamed, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, err
+		return f, err
 	}
 	if err := unix.Flock(int(f.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, err
+		return f, err
 	}
 	return f, os.Rename(unnamed, filepath.Join(path, lockName))
 }
 
 func (f *folder) remove() error {
-	err := os.RemoveAll(f.path)
+	// The lock last: whoever is killed in between leaves what sweep can find.
+	err := errors.Join(os.RemoveAll(filepath.Join(f.path, "shards")), os.RemoveAll(f.path))
 	if f.lock != nil {
 		f.lock.Close()
 	}

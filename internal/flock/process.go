@@ -76,6 +76,7 @@ func (w *workers) start(i int) error {
 	p := &process{cmd: exec.Command(w.command[0], args...), done: make(chan struct{})}
 	p.cmd.Env = w.env
 	p.cmd.Stderr = &p.stderr
+	p.cmd.WaitDelay = endTime                               // a child that keeps stderr open is not waited for
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal is for us alone
 	endWithParent(p.cmd.SysProcAttr)
 	var err error
@@ -104,12 +105,22 @@ func (w *workers) start(i int) error {
 	return nil
 }
 
+// signal sends a signal to the worker and what it may have started: they are a
+// process group.
+func (p *process) signal(s syscall.Signal) {
+	select {
+	case <-p.done: // its number may be another's by now
+	default:
+		_ = syscall.Kill(-p.cmd.Process.Pid, s) // it may be ending
+	}
+}
+
 // kill ends worker i without warning and returns when it is dead.
 func (w *workers) kill(i int) {
 	w.mu.Lock()
 	p := w.procs[i]
 	w.mu.Unlock()
-	_ = p.cmd.Process.Kill() // it may have ended already
+	p.signal(syscall.SIGKILL)
 	<-p.done
 }
 
@@ -118,7 +129,7 @@ func (w *workers) freeze(i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.procs[i].frozen = true
-	_ = w.procs[i].cmd.Process.Signal(syscall.SIGSTOP) // it may have ended already
+	w.procs[i].signal(syscall.SIGSTOP)
 }
 
 // firstEnd waits until some worker's process ends, which is an error that says
@@ -160,7 +171,7 @@ func (w *workers) end() {
 		}
 		p.stdin.Close()
 		if p.frozen {
-			_ = p.cmd.Process.Kill()
+			p.signal(syscall.SIGKILL)
 		}
 	}
 	for _, p := range w.procs {
@@ -175,7 +186,7 @@ func (w *workers) end() {
 				late = true
 			}
 		}
-		_ = p.cmd.Process.Kill()
+		p.signal(syscall.SIGKILL)
 		<-p.done
 	}
 }
