@@ -2,7 +2,9 @@ package input
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -12,9 +14,23 @@ const maxLabelBytes = 1 << 24
 
 // Class is one answer of a classifier.
 type Class struct {
-	Class int     `json:"class"`
-	Label string  `json:"label"` // "" where there are no labels
-	Score float32 `json:"score"`
+	Class int
+	Label string // "" where there are no labels
+	Score float32
+}
+
+// MarshalJSON writes a score that JSON has no number for, NaN or infinite, as
+// null.
+func (c Class) MarshalJSON() ([]byte, error) {
+	var score *float32
+	if v := float64(c.Score); !math.IsNaN(v) && !math.IsInf(v, 0) {
+		score = &c.Score
+	}
+	return json.Marshal(struct {
+		Class int      `json:"class"`
+		Label string   `json:"label"`
+		Score *float32 `json:"score"`
+	}{c.Class, c.Label, score})
 }
 
 // ReadLabels reads a file of labels, one a line; line i, from 0, is the label

@@ -2,8 +2,10 @@ package input
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"starling/internal/tensor"
@@ -127,3 +129,16 @@ var (
 	pinnedF32 = [3]float32{-0.17672431468963623, -0.8079726696014404, 0.2609522342681885}
 	pinnedF16 = [3]uint16{0xb1a8, 0xba78, 0x342c}
 )
+
+func TestScoresWithoutANumber(t *testing.T) {
+	for score, want := range map[float32]string{
+		0.5: `{"class":3,"label":"a","score":0.5}`, float32(math.Inf(-1)): `{"class":3,"label":"a","score":null}`,
+	} {
+		if b, err := json.Marshal(Class{3, "a", score}); err != nil || string(b) != want {
+			t.Errorf("%v is %s, %v", score, b, err)
+		}
+	}
+	if b, err := json.Marshal(Class{Score: float32(math.NaN())}); err != nil || !strings.Contains(string(b), "null") {
+		t.Errorf("NaN is %s, %v", b, err)
+	}
+}
