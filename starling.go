@@ -16,6 +16,7 @@ import (
 	"log/slog"
 
 	"starling/internal/coordinator"
+	"starling/internal/engine"
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/onnx"
@@ -27,6 +28,16 @@ type Tensor = tensor.Tensor
 
 // Value describes one of a model's inputs.
 type Value = graph.Value
+
+// LostError says which slices of a layer nobody could give; InputError which
+// input does not fit the model.
+type (
+	LostError  = coordinator.LostError
+	InputError = engine.InputError
+)
+
+// ErrClosed is returned for requests after Close.
+var ErrClosed = coordinator.ErrClosed
 
 // NewTensor returns a float32 tensor that views data. It panics if the shape
 // does not have len(data) elements.

@@ -30,6 +30,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends at once
 	// A reader that goes away (| head) must not end this process before it has
 	// tidied up: with the signal caught, the write fails instead.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

@@ -51,6 +51,9 @@ NAME is one of ` + strings.Join(zoo.Names(), ", ") + `.`,
 			if err := errors.Join(onnx.Encode(w, g), w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 				return fmt.Errorf("write %s: %w", file, err)
 			}
+			if err := cmd.Context().Err(); err != nil {
+				return err // interrupted: no file
+			}
 			if err := os.Rename(f.Name(), file); err != nil {
 				return fmt.Errorf("write %s: %w; name a file", file, errors.Unwrap(err))
 			}

@@ -36,7 +36,7 @@ type Conn struct {
 	cfg   Config
 	raw   *timed
 	in    *bufio.Reader
-	limit uint32        // the peer\'s largest payload; see LimitPayload
+	limit uint32        // the peer's largest payload; see LimitPayload
 	tls   *bufio.Writer // nil on a plain link, else over TLS
 	rbuf  []byte        // receive buffer, its whole length usable
 	head  [frame.HeaderSize]byte
