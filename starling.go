@@ -29,12 +29,11 @@ type Tensor = tensor.Tensor
 // Value describes one of a model's inputs.
 type Value = graph.Value
 
-// LostError says which slices of a layer nobody could give; InputError which
-// input does not fit the model.
-type (
-	LostError  = coordinator.LostError
-	InputError = engine.InputError
-)
+// LostError says which slices of a layer nobody could give.
+type LostError = coordinator.LostError
+
+// InputError says which input does not fit the model.
+type InputError = engine.InputError
 
 // ErrClosed is returned for requests after Close.
 var ErrClosed = coordinator.ErrClosed

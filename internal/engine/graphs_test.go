@@ -95,10 +95,10 @@ func fillOf(r *rand.Rand, typ tensor.DType, shape ...int) *tensor.Tensor {
 	}
 	t := tensor.New(typ, shape...)
 	for i := range t.Shape.Elements() {
-		switch v := r.IntN(3); {
-		case typ == tensor.Float64:
+		switch v := r.IntN(3); typ {
+		case tensor.Float64:
 			tensor.Of[float64](t)[i] = 2*r.Float64() - 1
-		case typ == tensor.Bool:
+		case tensor.Bool:
 			t.Data[i] = byte(v & 1)
 		default:
 			t.Data[i*typ.Size()] = byte(v)

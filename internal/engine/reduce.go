@@ -263,9 +263,9 @@ func (o *topKOp[T]) before(v, w T) bool {
 	switch {
 	case v == w:
 		return o.last
-	case w != w:
+	case isNaN(w):
 		return false
-	case v != v:
+	case isNaN(v):
 		return true
 	}
 	return (v > w) == o.largest

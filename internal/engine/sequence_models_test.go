@@ -112,7 +112,7 @@ func windows(t *testing.T, name string) []*tensor.Tensor {
 	}
 	at := strings.Index(string(b), "data")
 	b = b[at+8:]
-	samples := make([]float32, 64)
+	samples := append(make([]float32, 0, 64+len(b)/2), make([]float32, 64)...)
 	for ; len(b) > 1; b = b[2:] {
 		samples = append(samples, float32(int16(binary.LittleEndian.Uint16(b)))/32768)
 	}

@@ -20,6 +20,11 @@ type integer interface {
 
 type number interface{ float | integer }
 
+// isNaN is math.IsNaN for every type; no integer is NaN.
+func isNaN[T number](v T) bool {
+	return v != v //nolint:gocritic // only NaN differs from itself
+}
+
 // view views a slot's memory.
 func view[T tensor.Element](s *Session, slot int) []T { return tensor.View[T](s.data[slot]) }
 
@@ -162,18 +167,18 @@ func (c *compiler) unary(n *graph.Node) error {
 func floats[T float](dst, x int, n *graph.Node) operator {
 	switch n.Op {
 	case "IsNaN":
-		return &mapOp[T, uint8]{dst: dst, x: x, f: func(v T) uint8 { return truth(v != v) }}
+		return &mapOp[T, uint8]{dst: dst, x: x, f: func(v T) uint8 { return truth(isNaN(v)) }}
 	case "IsInf":
 		positive, negative := n.Attrs.Int("detect_positive", 1) != 0, n.Attrs.Int("detect_negative", 1) != 0
 		return &mapOp[T, uint8]{dst: dst, x: x, f: func(v T) uint8 {
 			return truth(positive && math.IsInf(float64(v), 1) || negative && math.IsInf(float64(v), -1))
 		}}
 	}
-	make := functions[n.Op]
-	if make == nil {
+	function := functions[n.Op]
+	if function == nil {
 		return nil
 	}
-	f := make(n.Attrs)
+	f := function(n.Attrs)
 	return &mapOp[T, T]{dst: dst, x: x, f: func(v T) T { return T(f(float64(v))) }}
 }
 
@@ -300,7 +305,7 @@ func castFloat[F float](to tensor.DType, dst []byte, x []F) {
 // leaves both to the CPU.
 func whole[F float](v F) int64 {
 	switch {
-	case v != v:
+	case isNaN(v):
 		return 0
 	case v >= math.MaxInt64:
 		return math.MaxInt64

@@ -97,8 +97,13 @@ func inferRecurrent(c *call) (Info, error) {
 		state = tensor.Shape{batch, directions, hidden}
 	}
 	for i, want := range []tensor.Shape{
-		nil, {directions, gates * hidden, x[2]}, {directions, gates * hidden, hidden}, {directions, 2 * gates * hidden},
-		{batch}, state, state, {directions, 3 * hidden},
+		nil,
+		{directions, gates * hidden, x[2]},
+		{directions, gates * hidden, hidden},
+		{directions, 2 * gates * hidden},
+		{batch},
+		state, state,
+		{directions, 3 * hidden},
 	} {
 		if i == 0 || !c.has(i) {
 			continue

@@ -103,8 +103,11 @@ func TestFinite(t *testing.T) {
 		x    []float32
 		want bool
 	}{
-		{nil, true}, {[]float32{0, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32}, true},
-		{[]float32{1, inf}, false}, {[]float32{-inf, 1}, false}, {[]float32{1, nan, 1}, false},
+		{nil, true},
+		{[]float32{0, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32}, true},
+		{[]float32{1, inf}, false},
+		{[]float32{-inf, 1}, false},
+		{[]float32{1, nan, 1}, false},
 	} {
 		if got := Finite(c.x); got != c.want {
 			t.Errorf("Finite(%v) is %v", c.x, got)

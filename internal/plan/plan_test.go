@@ -42,8 +42,10 @@ func TestLayersBeyondAFrame(t *testing.T) {
 		side, channels int
 		want           bool
 	}{
-		{"input of 256 MiB", 8192, 1, true}, {"input beyond it", 8193, 1, false},
-		{"slices of 256 MiB", 4096, 16, true}, {"slices beyond it", 4097, 16, false},
+		{"input of 256 MiB", 8192, 1, true},
+		{"input beyond it", 8193, 1, false},
+		{"slices of 256 MiB", 4096, 16, true},
+		{"slices beyond it", 4097, 16, false},
 	} {
 		g := &graph.Graph{
 			Opset:     13,
