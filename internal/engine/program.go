@@ -17,6 +17,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"starling/internal/graph"
 	"starling/internal/kernel"
@@ -109,7 +110,8 @@ type Session struct {
 	program *Program
 	data    [][]byte // of each slot
 	outputs []*tensor.Tensor
-	err     error // of the step that runs
+	err     error           // of the step that runs
+	took    []time.Duration // of each step, if the session is a timed one
 }
 
 // fail says that a step cannot be computed from this request.
@@ -169,7 +171,10 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 			return fmt.Errorf("run node %q: %w", st.node, err)
 		}
 		if st.op != nil {
-			if st.op.run(s); s.err != nil {
+			start := s.now()
+			st.op.run(s)
+			s.spent(i, start)
+			if s.err != nil {
 				err := s.err
 				s.err = nil
 				return fmt.Errorf("run node %q: %w", st.node, err)

@@ -75,8 +75,3 @@ func vecBiasClampAVX2(dst *float32, n int, bias float32, lo float32, hi float32)
 //
 //go:noescape
 func peakAVX2(n int)
-
-// readAVX2 reads n blocks of 64 elements, for benchmarks. n is at least 1.
-//
-//go:noescape
-func readAVX2(x *float32, n int)

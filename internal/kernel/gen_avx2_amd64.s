@@ -941,23 +941,3 @@ loop:
 	JNZ loop
 	VZEROUPPER
 	RET
-
-// func readAVX2(x *float32, n int)
-TEXT ·readAVX2(SB), NOSPLIT, $0-16
-	MOVQ x+0(FP), SI
-	MOVQ n+8(FP), CX
-	// SI x; CX blocks left; Y0..Y7 what was read
-loop:
-	VMOVUPS 0(SI), Y0
-	VMOVUPS 32(SI), Y1
-	VMOVUPS 64(SI), Y2
-	VMOVUPS 96(SI), Y3
-	VMOVUPS 128(SI), Y4
-	VMOVUPS 160(SI), Y5
-	VMOVUPS 192(SI), Y6
-	VMOVUPS 224(SI), Y7
-	ADDQ $256, SI
-	DECQ CX
-	JNZ loop
-	VZEROUPPER
-	RET

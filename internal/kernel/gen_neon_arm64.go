@@ -90,3 +90,8 @@ func vecClampNEON(dst *float32, x *float32, n int, lo float32, hi float32)
 //
 //go:noescape
 func vecBiasClampNEON(dst *float32, n int, bias float32, lo float32, hi float32)
+
+// peakNEON does n rounds of 96 fused multiply-adds in registers, for benchmarks. n is at least 1.
+//
+//go:noescape
+func peakNEON(n int)

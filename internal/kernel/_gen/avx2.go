@@ -486,8 +486,8 @@ func elementwise(a *asm) {
 	}
 }
 
-// peak writes the yardsticks of the benchmarks: a loop that does nothing but
-// multiply and add, twelve independent chains deep, and one that only reads.
+// peak writes the yardstick of the benchmarks: a loop that does nothing but
+// multiply and add, twelve independent chains deep.
 func peak(a *asm) {
 	a.fn("peakAVX2", "peakAVX2 does n rounds of 96 fused multiply-adds in registers, for benchmarks. n is at least 1.", arg{"n", "int", "CX"})
 	a.note("Y0..Y11 sums; Y12, Y13 zero; CX rounds left")
@@ -498,18 +498,6 @@ func peak(a *asm) {
 	for i := range 12 {
 		a.op("VFMADD231PS Y12, Y13, Y%d", i)
 	}
-	a.op("DECQ CX")
-	a.op("JNZ loop")
-	a.end()
-
-	a.fn("readAVX2", "readAVX2 reads n blocks of 64 elements, for benchmarks. n is at least 1.",
-		arg{"x", "*float32", "SI"}, arg{"n", "int", "CX"})
-	a.note("SI x; CX blocks left; Y0..Y7 what was read")
-	a.label("loop")
-	for i := range 8 {
-		a.op("VMOVUPS %d(SI), Y%d", 32*i, i)
-	}
-	a.op("ADDQ $256, SI")
 	a.op("DECQ CX")
 	a.op("JNZ loop")
 	a.end()

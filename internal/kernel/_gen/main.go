@@ -34,6 +34,7 @@ func main() {
 	depthwiseNEON(a)
 	dealNEON(a)
 	elementwiseNEON(a)
+	peakNEON(a)
 	a.write(filepath.Join(*out, "gen_neon_arm64"))
 
 	a = &asm{arch: "arm"}

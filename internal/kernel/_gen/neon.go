@@ -169,3 +169,17 @@ func gemvNEON(a *asm) {
 		a.op("RET")
 	}
 }
+
+// peakNEON writes the yardstick of the benchmarks, 24 independent chains deep.
+func peakNEON(a *asm) {
+	a.fn("peakNEON", "peakNEON does n rounds of 96 fused multiply-adds in registers, for benchmarks. n is at least 1.", arg{"n", "int", "R0"})
+	a.note("V0..V23 sums; V24, V25 zero; R0 rounds left")
+	a.zero(0, 26)
+	a.label("loop")
+	for i := range 24 {
+		a.op("VFMLA V24.S4, V25.S4, V%d.S4", i)
+	}
+	a.op("SUBS $1, R0, R0")
+	a.op("BNE loop")
+	a.op("RET")
+}
