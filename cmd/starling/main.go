@@ -53,7 +53,7 @@ request.
 		return usage(cmd, "%v", err)
 	})
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand())
+	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand(), benchCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
