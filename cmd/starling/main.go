@@ -20,6 +20,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"starling/internal/kernel"
 )
 
 // version is set by the linker.
@@ -54,6 +56,7 @@ request.
 	})
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand(), benchCommand())
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return setLevel() }
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -70,6 +73,19 @@ request.
 		return 2
 	}
 	return 1
+}
+
+// setLevel obeys STARLING_LEVEL, with which a lesser instruction set is measured
+// on this CPU.
+func setLevel() error {
+	name := os.Getenv("STARLING_LEVEL")
+	if name == "" {
+		return nil
+	}
+	if err := kernel.SetLevel(name); err != nil {
+		return &usageError{err: fmt.Errorf("STARLING_LEVEL: %w", err), help: "starling --help"}
+	}
+	return nil
 }
 
 // helpCommand is cobra's, but a wrong topic is wrong usage.

@@ -92,9 +92,10 @@ func eachThreads(b *testing.B, name string, f func(b *testing.B, p *Pool)) {
 // BenchmarkTiles is the product of operands that are already packed.
 func BenchmarkTiles(b *testing.B) {
 	r := newRand(b)
-	const m, n = blockM, blockN
-	x, w, c := uniform(r, m*blockK), uniform(r, n*blockK), make([]float32, m*n)
-	reportFlops(b, 2*m*n*blockK, loop(b, func() { multiply(c, n, x, w, m, n, blockK, false) }), 1)
+	t := tilesOfLevel()
+	m, n, k := t.blockM, t.blockN, t.blockK
+	x, w, c := uniform(r, m*k), uniform(r, n*k), make([]float32, m*n)
+	reportFlops(b, 2*float64(m*n*k), loop(b, func() { t.multiply(c, n, x, w, m, n, k, false) }), 1)
 }
 
 func BenchmarkGemm(b *testing.B) {

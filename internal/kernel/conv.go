@@ -73,7 +73,7 @@ func (g Conv2D) Validate() error {
 		{"filter", []int{g.C / g.Groups, g.KH, g.KW}, maxExtent},
 		{"input", []int{g.N, g.C, g.H, g.W}, math.MaxInt / 8},
 		{"output", []int{g.N, g.M, g.OH, g.OW}, math.MaxInt / 8},
-		{"weights", []int{g.Groups, g.M/g.Groups + tileM, g.C / g.Groups, g.KH, g.KW}, math.MaxInt / 8},
+		{"weights", []int{g.Groups, g.M/g.Groups + maxTileN, g.C / g.Groups, g.KH, g.KW}, math.MaxInt / 8},
 	} {
 		n := 1
 		for _, d := range a.dims {
@@ -108,6 +108,7 @@ var errRows = errors.New("kernel: a slice of the filters needs Groups == 1 and a
 type Conv struct {
 	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
 	rows    int
+	tiles   *tiling
 	filters []float32 // [Groups] × packFilters; as given if depthwise
 	taps    [][]tap   // by K block
 	direct  *depthwise
@@ -135,12 +136,13 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 		g.H, g.W, g.OH, g.OW = 1, g.H*g.W, 1, g.OH*g.OW
 	}
 	per := rows / g.Groups
-	size := ceilDiv(per, tileM) * tileM * k // of a packed group
-	c := &Conv{g: g, rows: rows, filters: make([]float32, g.Groups*size)}
+	t := tilesOfLevel()
+	size := t.high(per) * k // of a packed group
+	c := &Conv{g: g, rows: rows, tiles: t, filters: make([]float32, g.Groups*size)}
 	for i := range g.Groups {
-		packFilters(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
+		t.packFilters(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
 	}
-	step := kBlock(k)
+	step := t.kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {
 		c.taps = append(c.taps, tapsOf(g, k0, min(k0+step, k)))
 	}
@@ -177,10 +179,11 @@ func (c *Conv) Run(p *Pool, dst, x []float32, stop *atomic.Bool) bool {
 		blocks = ceilDiv(g.N*g.C, c.direct.maps) * j.nBlocks
 	} else {
 		maps := g.N * g.Groups
-		nPanels, mPanels := ceilDiv(g.OH*g.OW, tileN), ceilDiv(c.rows/g.Groups, tileM)
-		j.nStep = blockPanels(nPanels, blockN/tileN, maps, p.Threads()) * tileN
+		t := c.tiles
+		nPanels, mPanels := ceilDiv(g.OH*g.OW, t.n), ceilDiv(c.rows/g.Groups, t.m)
+		j.nStep = blockPanels(nPanels, t.blockN/t.n, maps, p.Threads()) * t.n
 		j.nBlocks = ceilDiv(g.OH*g.OW, j.nStep)
-		j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, p.Threads()) * tileM
+		j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, p.Threads()) * t.m
 		j.mBlocks = ceilDiv(c.rows/g.Groups, j.mStep)
 		blocks = maps * j.nBlocks * j.mBlocks
 	}
@@ -197,33 +200,33 @@ func (j *convJob) runBlock(i int) {
 		j.runDirect(i)
 		return
 	}
-	c, g := j.c, &j.c.g
+	c, g, t := j.c, &j.c.g, j.c.tiles
 	m0, i := i%j.mBlocks*j.mStep, i/j.mBlocks
 	n0, i := i%j.nBlocks*j.nStep, i/j.nBlocks
 	group, image := i%g.Groups, i/g.Groups
 
 	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
 	m, n := min(j.mStep, per-m0), min(j.nStep, cells-n0)
-	high, step := ceilDiv(per, tileM)*tileM, kBlock(k)
+	high, step := t.high(per), t.kBlock(k)
 	filters := c.filters[group*high*k:]
 	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
 	dst := j.dst[(image*c.rows+group*per+m0)*cells:]
 
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	b := scratch.sized(ceilDiv(n, tileN) * tileN * step)
+	b := scratch.sized(t.wide(n) * step)
 	for kb, taps := range c.taps {
 		k0 := kb * step
 		kc := min(step, k-k0)
-		for at := 0; at < n; at += tileN {
-			packPanel(b[at*kc:(at+tileN)*kc], x, g, taps, n0+at, min(tileN, n-at))
+		for at := 0; at < n; at += t.n {
+			packPanel(b[at*kc:(at+t.n)*kc], x, g, taps, t.n, n0+at, min(t.n, n-at))
 		}
-		for row := 0; row < m; row += blockM {
+		for row := 0; row < m; row += t.blockM {
 			if j.stop != nil && j.stop.Load() {
 				j.stopped.Store(true)
 				return
 			}
-			multiply(dst[row*cells+n0:], cells, filters[high*k0+(m0+row)*kc:], b, min(blockM, m-row), n, kc, kb == 0)
+			t.multiply(dst[row*cells+n0:], cells, filters[high*k0+(m0+row)*kc:], b, min(t.blockM, m-row), n, kc, kb == 0)
 		}
 	}
 }

@@ -4,13 +4,23 @@ package kernel
 
 import "golang.org/x/sys/cpu"
 
-// avx2 selects the assembly twins.
-var avx2 = hasAVX2()
+// avx2 and avx512 select the assembly twins; avx512 is never set without avx2.
+var (
+	avx2   = hasAVX2()
+	avx512 = hasAVX512()
+)
 
 func hasAVX2() bool { return cpu.X86.HasAVX2 && cpu.X86.HasFMA }
 
+func hasAVX512() bool {
+	return hasAVX2() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL
+}
+
 func level() string {
-	if avx2 {
+	switch {
+	case avx512:
+		return levelAVX512
+	case avx2:
 		return levelAVX2
 	}
 	return levelPortable
@@ -19,13 +29,25 @@ func level() string {
 func setLevel(name string) bool {
 	switch {
 	case name == levelPortable:
-		avx2 = false
+		avx2, avx512 = false, false
 	case name == levelAVX2 && hasAVX2():
-		avx2 = true
+		avx2, avx512 = true, false
+	case name == levelAVX512 && hasAVX512():
+		avx2, avx512 = true, true
 	default:
 		return false
 	}
 	return true
+}
+
+// tiles12x32 has 32 KiB of B in L1, and 192 KiB of A and 256 KiB of B in L2.
+var tiles12x32 = tiling{m: 12, n: 32, blockK: 256, blockM: 16 * 12, blockN: 8 * 32}
+
+func tilesOfLevel() *tiling {
+	if avx512 {
+		return &tiles12x32
+	}
+	return &tiles6x16
 }
 
 // asInt is a bool as the assembly takes it.
@@ -36,28 +58,46 @@ func asInt(b bool) int {
 	return 0
 }
 
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
-	if !avx2 {
-		gemmTilesPortable(c, ldc, a, b, kc, panels, first)
-		return
+// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
+	switch {
+	case avx512 && t == &tiles12x32:
+		rows = m
+		if m%4 != 0 {
+			rows -= m % t.m
+		}
+	case avx2 && t == &tiles6x16:
+		if n == t.n {
+			rows = m - m%t.m
+		}
+	default:
+		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		return m
 	}
-	if panels == 0 {
-		return
+	if rows == 0 {
+		return 0
 	}
-	_ = c[(panels*tileM-1)*ldc+tileN-1]
-	_ = a[panels*kc*tileM-1]
-	_ = b[kc*tileN-1]
-	gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, panels, asInt(first))
+	_ = c[(rows-1)*ldc+n-1]
+	_ = a[t.high(rows)*kc-1]
+	_ = b[kc*t.n-1]
+	if t.n == 32 {
+		gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1)
+	} else {
+		gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, rows/t.m, asInt(first))
+	}
+	return rows
 }
 
-func packSix(dst, x []float32, ldx, k int) {
+func interleave(dst, x []float32, ldx, m, k int) {
 	done := 0
-	if avx2 && k >= 8 {
+	if avx2 && k >= 8 && m%6 == 0 {
 		done = k &^ 7
-		_, _ = dst[k*tileM-1], x[(tileM-1)*ldx+k-1]
-		packSixAVX2(&dst[0], &x[0], ldx, done/8)
+		_, _ = dst[k*m-1], x[(m-1)*ldx+k-1]
+		for r := 0; r < m; r += 6 {
+			packSixAVX2(&dst[r], &x[r*ldx], ldx, m, done/8)
+		}
 	}
-	packSixPortable(dst[done*tileM:], x[done:], ldx, k-done)
+	interleavePortable(dst[done*m:], x[done:], ldx, m, m, k-done)
 }
 
 // laneMask[16-n:][:16] is a mask whose first n lanes are set.
@@ -74,23 +114,33 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 		return
 	}
 	_, _, _ = dst[rows-1], w[rows*k-1], x[k-1]
+	if avx512 {
+		gemvRowsAVX512(&dst[0], &w[0], &x[0], rows, k, 1<<(k%16)-1)
+		return
+	}
 	gemvRowsAVX2(&dst[0], &w[0], &x[0], rows, k, &laneMask[16-k%16])
 }
 
-func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
-	if !avx2 {
-		packPortable(dst, src, cols, taps, h, w, step, merge, true)
-		return
+func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
+	switch {
+	case avx512:
+		packRunAVX512(&dst[0], &src[0], cols, &taps[0], len(taps), width, h, w, step, asInt(merge))
+	case avx2 && width == 16:
+		packRunAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step, asInt(merge))
+	default:
+		packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
 	}
-	packRunAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step, asInt(merge))
 }
 
-func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
-	if !avx2 {
-		packPortable(dst, src, cols, taps, h, w, step, false, false)
-		return
+func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step int) {
+	switch {
+	case avx512:
+		packGatherAVX512(&dst[0], &src[0], cols, &taps[0], len(taps), width, h, w, step)
+	case avx2 && width == 16:
+		packGatherAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step)
+	default:
+		packPortable(dst, src, cols, taps, width, h, w, step, false, false)
 	}
-	packGatherAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step)
 }
 
 func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
@@ -99,6 +149,10 @@ func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 		return
 	}
 	_ = dst[rows*cols-1]
+	if avx512 {
+		depthwiseRowsAVX512(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep, 1<<(cols%16)-1)
+		return
+	}
 	depthwiseRowsAVX2(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep, &laneMask[16-cols%16])
 }
 
@@ -113,49 +167,73 @@ func dealTwo(even, odd, x []float32) {
 }
 
 func vecSub(dst, x []float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecSubPortable(dst, x)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecSubAVX512(&dst[0], &x[0], len(dst))
+	default:
 		vecSubAVX2(&dst[0], &x[0], len(dst))
 	}
 }
 
 func vecAdd(dst, a, b []float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecAddPortable(dst, a, b)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecAddAVX512(&dst[0], &a[0], &b[0], len(dst))
+	default:
 		vecAddAVX2(&dst[0], &a[0], &b[0], len(dst))
 	}
 }
 
 func vecMul(dst, a, b []float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecMulPortable(dst, a, b)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecMulAVX512(&dst[0], &a[0], &b[0], len(dst))
+	default:
 		vecMulAVX2(&dst[0], &a[0], &b[0], len(dst))
 	}
 }
 
 func vecMax(dst, a, b []float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecMaxPortable(dst, a, b)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecMaxAVX512(&dst[0], &a[0], &b[0], len(dst))
+	default:
 		vecMaxAVX2(&dst[0], &a[0], &b[0], len(dst))
 	}
 }
 
 func vecClamp(dst, x []float32, lo, hi float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecClampPortable(dst, x, lo, hi)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecClampAVX512(&dst[0], &x[0], len(dst), lo, hi)
+	default:
 		vecClampAVX2(&dst[0], &x[0], len(dst), lo, hi)
 	}
 }
 
 func vecBiasClamp(dst []float32, bias, lo, hi float32) {
-	if !avx2 {
+	switch {
+	case !avx2:
 		vecBiasClampPortable(dst, bias, lo, hi)
-	} else if len(dst) > 0 {
+	case len(dst) == 0:
+	case avx512:
+		vecBiasClampAVX512(&dst[0], len(dst), bias, lo, hi)
+	default:
 		vecBiasClampAVX2(&dst[0], len(dst), bias, lo, hi)
 	}
 }

@@ -22,24 +22,29 @@ func setLevel(name string) bool {
 	return true
 }
 
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
+func tilesOfLevel() *tiling { return &tiles6x16 }
+
+// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
 	if !vfpv4 {
-		gemmTilesPortable(c, ldc, a, b, kc, panels, first)
-		return
+		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		return m
 	}
-	if panels == 0 {
-		return
+	panels := m / t.m
+	if panels == 0 || n < t.n {
+		return 0
 	}
-	_ = c[(panels*tileM-1)*ldc+tileN-1]
-	_ = a[panels*kc*tileM-1]
-	_ = b[kc*tileN-1]
+	_ = c[(panels*t.m-1)*ldc+t.n-1]
+	_ = a[panels*kc*t.m-1]
+	_ = b[kc*t.n-1]
 	start := 0
 	if first {
 		start = 1
 	}
-	for j := 0; j < tileN; j += 4 {
+	for j := 0; j < t.n; j += 4 {
 		gemmQuadsVFP(&c[j], ldc, &a[0], &b[j], kc, panels, start)
 	}
+	return panels * t.m
 }
 
 func gemvRows(dst, w, x []float32, rows, k int) {

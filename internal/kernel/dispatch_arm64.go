@@ -22,22 +22,27 @@ func setLevel(name string) bool {
 	return true
 }
 
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
+func tilesOfLevel() *tiling { return &tiles6x16 }
+
+// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
 	if !neon {
-		gemmTilesPortable(c, ldc, a, b, kc, panels, first)
-		return
+		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		return m
 	}
-	if panels == 0 {
-		return
+	panels := m / t.m
+	if panels == 0 || n < t.n {
+		return 0
 	}
-	_ = c[(panels*tileM-1)*ldc+tileN-1]
-	_ = a[panels*kc*tileM-1]
-	_ = b[kc*tileN-1]
+	_ = c[(panels*t.m-1)*ldc+t.n-1]
+	_ = a[panels*kc*t.m-1]
+	_ = b[kc*t.n-1]
 	start := 0
 	if first {
 		start = 1
 	}
 	gemmTilesNEON(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	return panels * t.m
 }
 
 func gemvRows(dst, w, x []float32, rows, k int) {
@@ -66,14 +71,14 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 	}
 }
 
-func packSix(dst, x []float32, ldx, k int) {
+func interleave(dst, x []float32, ldx, m, k int) {
 	done := 0
-	if neon && k >= 4 {
+	if neon && k >= 4 && m == 6 {
 		done = k &^ 3
-		_, _ = dst[k*tileM-1], x[(tileM-1)*ldx+k-1]
+		_, _ = dst[k*m-1], x[(m-1)*ldx+k-1]
 		packSixNEON(&dst[0], &x[0], ldx, done/4)
 	}
-	packSixPortable(dst[done*tileM:], x[done:], ldx, k-done)
+	interleavePortable(dst[done*m:], x[done:], ldx, m, m, k-done)
 }
 
 // span[16-l:] is a mask of the lanes from l on, span[32-l:] one of those before
@@ -83,12 +88,12 @@ var span = [48]int32{
 	24: -1, 25: -1, 26: -1, 27: -1, 28: -1, 29: -1, 30: -1, 31: -1,
 }
 
-func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
+func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	if !neon {
-		packPortable(dst, src, cols, taps, h, w, step, merge, true)
+		packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
 		return
 	}
-	begin, end, keep := 0, tileN, 0
+	begin, end, keep := 0, width, 0
 	for cols.y[begin] == math.MinInt32 {
 		begin++
 	}
@@ -107,12 +112,12 @@ func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merg
 		if y < 0 || y >= h || from >= to {
 			from, to, at = 0, 0, 0
 		}
-		past, d := at+(int(t.count)-1)*h*w+tileN, int(t.row)*tileN
-		_ = dst[d+((int(t.count)-1)*step+1)*tileN-1]
+		past, d := at+(int(t.count)-1)*h*w+width, int(t.row)*width
+		_ = dst[d+((int(t.count)-1)*step+1)*width-1]
 		switch {
 		case at < 0 || past > len(src): // lanes outside the map would be read outside src
-			packPortable(dst, src, cols, taps[i:i+1], h, w, step, merge, true)
-		case from == 0 && to == tileN:
+			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, merge, true)
+		case from == 0 && to == width:
 			packCopyNEON(&dst[d], &src[at], int(t.count), h*w, step)
 		default:
 			packMaskedNEON(&dst[d], &src[at], int(t.count), h*w, step, &span[16-from], &span[32-to], keep)
@@ -120,24 +125,24 @@ func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merg
 	}
 }
 
-func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
+func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step int) {
 	if !neon {
-		packPortable(dst, src, cols, taps, h, w, step, false, false)
+		packPortable(dst, src, cols, taps, width, h, w, step, false, false)
 		return
 	}
 	top, bottom, left, right := cols.y[0], cols.y[0], cols.x[0], cols.x[0]
-	for l := range tileN {
+	for l := range width {
 		top, bottom = min(top, cols.y[l]), max(bottom, cols.y[l])
 		left, right = min(left, cols.x[l]), max(right, cols.x[l])
 	}
 	for i := range taps {
 		t := &taps[i]
 		if top+t.dy < 0 || int(bottom+t.dy) >= h || left+t.dx < 0 || int(right+t.dx) >= w {
-			packPortable(dst, src, cols, taps[i:i+1], h, w, step, false, false)
+			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, false, false)
 			continue
 		}
-		d, at := int(t.row)*tileN, int(t.channel)*h*w+int(cols.at[0]+t.off)
-		_ = dst[d+((int(t.count)-1)*step+1)*tileN-1]
+		d, at := int(t.row)*width, int(t.channel)*h*w+int(cols.at[0]+t.off)
+		_ = dst[d+((int(t.count)-1)*step+1)*width-1]
 		packGatherNEON(&dst[d], &src[at], int(t.count), h*w, step, &cols.at[0])
 	}
 }

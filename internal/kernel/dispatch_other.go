@@ -6,8 +6,11 @@ func level() string { return levelPortable }
 
 func setLevel(name string) bool { return name == levelPortable }
 
-func gemmTiles(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
-	gemmTilesPortable(c, ldc, a, b, kc, panels, first)
+func tilesOfLevel() *tiling { return &tiles6x16 }
+
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
+	gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+	return m
 }
 
 func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, rows, k) }

@@ -4,14 +4,14 @@ package kernel
 
 // What only amd64 and arm64 have in assembly.
 
-func packSix(dst, x []float32, ldx, k int) { packSixPortable(dst, x, ldx, k) }
+func interleave(dst, x []float32, ldx, m, k int) { interleavePortable(dst, x, ldx, m, m, k) }
 
-func packRun(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge bool) {
-	packPortable(dst, src, cols, taps, h, w, step, merge, true)
+func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
+	packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
 }
 
-func packGather(dst, src []float32, cols *columns, taps []tap, h, w, step int) {
-	packPortable(dst, src, cols, taps, h, w, step, false, false)
+func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step int) {
+	packPortable(dst, src, cols, taps, width, h, w, step, false, false)
 }
 
 func dealTwo(even, odd, x []float32) { dealTwoPortable(even, odd, x) }

@@ -15,10 +15,10 @@ func gemmTilesAVX2(c *float32, ldc int, a *float32, b *float32, kc int, panels i
 //go:noescape
 func gemvRowsAVX2(dst *float32, w *float32, x *float32, rows int, k int, mask *int32)
 
-// packSixAVX2 is packSixPortable for 8·groups columns. groups is at least 1.
+// packSixAVX2 is interleavePortable for 6 rows and 8·groups columns. groups is at least 1.
 //
 //go:noescape
-func packSixAVX2(dst *float32, x *float32, ldx int, groups int)
+func packSixAVX2(dst *float32, x *float32, ldx int, width int, groups int)
 
 // packRunAVX2 is packPortable for a run; count is the number of taps, merge is 0 or 1.
 // With merge, lanes inside the run must hold +0 before.

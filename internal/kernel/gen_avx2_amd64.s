@@ -363,16 +363,18 @@ done1:
 	VZEROUPPER
 	RET
 
-// func packSixAVX2(dst *float32, x *float32, ldx int, groups int)
-TEXT ·packSixAVX2(SB), NOSPLIT, $0-32
+// func packSixAVX2(dst *float32, x *float32, ldx int, width int, groups int)
+TEXT ·packSixAVX2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ ldx+16(FP), AX
-	MOVQ groups+24(FP), CX
-	// DI dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left
+	MOVQ width+24(FP), R8
+	MOVQ groups+32(FP), CX
+	// DI dst; R8 bytes of a column of dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left
 	// Y0..Y5 eight elements of each row, then: Y6, Y7 rows 0-1, Y8, Y9 rows 2-3 and Y10, Y11 rows 4-5 in pairs;
 	// the low half of a register holds columns 0-3, the high half columns 4-7; Y12..Y15 rows 0-3 of columns c and c+4
 	SHLQ $2, AX
+	SHLQ $2, R8
 	LEAQ (AX)(AX*2), DX
 	ADDQ SI, DX
 group:
@@ -392,27 +394,34 @@ group:
 	VSHUFPS $0xee, Y8, Y6, Y13
 	VSHUFPS $0x44, Y9, Y7, Y14
 	VSHUFPS $0xee, Y9, Y7, Y15
-	VMOVUPS X12, 0(DI)
+	VMOVUPS X12, (DI)
 	VMOVLPS X10, 16(DI)
-	VMOVUPS X13, 24(DI)
-	VMOVHPS X10, 40(DI)
-	VMOVUPS X14, 48(DI)
-	VMOVLPS X11, 64(DI)
-	VMOVUPS X15, 72(DI)
-	VMOVHPS X11, 88(DI)
-	VEXTRACTF128 $1, Y12, 96(DI)
+	ADDQ R8, DI
+	VMOVUPS X13, (DI)
+	VMOVHPS X10, 16(DI)
+	ADDQ R8, DI
+	VMOVUPS X14, (DI)
+	VMOVLPS X11, 16(DI)
+	ADDQ R8, DI
+	VMOVUPS X15, (DI)
+	VMOVHPS X11, 16(DI)
+	ADDQ R8, DI
+	VEXTRACTF128 $1, Y12, (DI)
 	VEXTRACTF128 $1, Y10, X10
-	VMOVLPS X10, 112(DI)
-	VEXTRACTF128 $1, Y13, 120(DI)
-	VMOVHPS X10, 136(DI)
-	VEXTRACTF128 $1, Y14, 144(DI)
+	VMOVLPS X10, 16(DI)
+	ADDQ R8, DI
+	VEXTRACTF128 $1, Y13, (DI)
+	VMOVHPS X10, 16(DI)
+	ADDQ R8, DI
+	VEXTRACTF128 $1, Y14, (DI)
 	VEXTRACTF128 $1, Y11, X11
-	VMOVLPS X11, 160(DI)
-	VEXTRACTF128 $1, Y15, 168(DI)
-	VMOVHPS X11, 184(DI)
+	VMOVLPS X11, 16(DI)
+	ADDQ R8, DI
+	VEXTRACTF128 $1, Y15, (DI)
+	VMOVHPS X11, 16(DI)
+	ADDQ R8, DI
 	ADDQ $32, SI
 	ADDQ $32, DX
-	ADDQ $192, DI
 	DECQ CX
 	JNZ group
 	VZEROUPPER
@@ -441,9 +450,9 @@ TEXT ·packRunAVX2(SB), NOSPLIT, $0-72
 	SHLQ $6, R12
 	VMOVDQU 0(R8), Y10
 	VMOVDQU 32(R8), Y11
-	VMOVDQU 64(R8), Y12
-	VMOVDQU 96(R8), Y13
-	MOVLQSX 128(R8), R8
+	VMOVDQU 128(R8), Y12
+	VMOVDQU 160(R8), Y13
+	MOVLQSX 256(R8), R8
 tap:
 	VPBROADCASTD (R9), Y2
 	VPBROADCASTD 4(R9), Y3
@@ -527,11 +536,11 @@ TEXT ·packGatherAVX2(SB), NOSPLIT, $0-64
 	SHLQ $6, R12
 	VMOVDQU 0(R8), Y10
 	VMOVDQU 32(R8), Y11
-	VMOVDQU 64(R8), Y12
-	VMOVDQU 96(R8), Y13
+	VMOVDQU 128(R8), Y12
+	VMOVDQU 160(R8), Y13
 	// Y14, Y15 offsets of the columns
-	VMOVDQU 128(R8), Y14
-	VMOVDQU 160(R8), Y15
+	VMOVDQU 256(R8), Y14
+	VMOVDQU 288(R8), Y15
 tap:
 	VPBROADCASTD (R9), Y2
 	VPBROADCASTD 4(R9), Y3

@@ -21,7 +21,7 @@ func gemvOneNEON(lanes *float32, w *float32, x *float32, groups int)
 //go:noescape
 func gemvFourNEON(lanes *float32, w *float32, x *float32, groups int, stride int)
 
-// packSixNEON is packSixPortable for 4·groups columns. groups is at least 1.
+// packSixNEON is interleavePortable for 6 rows and 4·groups columns. groups is at least 1.
 //
 //go:noescape
 func packSixNEON(dst *float32, x *float32, ldx int, groups int)

@@ -73,12 +73,13 @@ func TestGuardPages(t *testing.T) {
 		in = [][]float32{wild(r, rows*k), wild(r, batch*k)}
 		add("gemv", rows, in, func(dst []float32, in [][]float32) { Gemv(nil, dst, in[0], in[1], rows, k) })
 		add("gemm", batch*rows, in, func(dst []float32, in [][]float32) { Pack(in[0], rows, k).Gemm(nil, dst, in[1], batch, nil) })
-		kc, panels := size(r, 20), size(r, 3)
-		in = [][]float32{wild(r, panels*tileM*kc), wild(r, kc*tileN)}
-		ldc := tileN + r.IntN(5)
-		add("tiles", (panels*tileM-1)*ldc+tileN, in, func(dst []float32, in [][]float32) {
-			gemmTiles(dst, ldc, in[0], in[1], kc, panels, true)
-			gemmTiles(dst, ldc, in[0], in[1], kc, panels, false)
+		t := tilesOfLevel()
+		kc, m, cols := size(r, 20), size(r, 3*t.m), size(r, t.n)
+		in = [][]float32{wild(r, t.high(m)*kc), wild(r, kc*t.n)}
+		ldc := t.n + r.IntN(5)
+		add("tiles", (m-1)*ldc+cols, in, func(dst []float32, in [][]float32) {
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, true)
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, false)
 		})
 	}
 	convs := 60
@@ -91,11 +92,12 @@ func TestGuardPages(t *testing.T) {
 		add(label("conv %+v", g), g.N*g.M*g.OH*g.OW, in, func(dst []float32, in [][]float32) {
 			NewConv(g, in[0], g.M).Run(nil, dst, in[1], nil)
 		})
-		taps, n := tapsOf(g, 0, g.K()), min(tileN, g.OH*g.OW)
+		width := 1 + r.IntN(maxTileN)
+		taps, n := tapsOf(g, 0, g.K()), min(width, g.OH*g.OW)
 		x := in[1][:g.C/g.Groups*g.H*g.W]
 		first := r.IntN(g.OH*g.OW - n + 1)
-		add(label("pack %+v", g), g.K()*tileN, [][]float32{x}, func(dst []float32, in [][]float32) {
-			packPanel(dst, in[0], &g, taps, first, n)
+		add(label("pack %+v", g), g.K()*width, [][]float32{x}, func(dst []float32, in [][]float32) {
+			packPanel(dst, in[0], &g, taps, width, first, n)
 		})
 	}
 	for _, run := range runs {

@@ -30,18 +30,18 @@ func tapsOf(g Conv2D, k0, k1 int) []tap {
 	return taps
 }
 
-// columns says where the windows of the tileN columns of a B panel begin:
-// coordinates, pads making them negative, and y·W + x. A lane without a column
-// has y = math.MinInt32. The assembly knows the layout.
-type columns struct{ y, x, at [tileN]int32 }
+// columns says where the windows of the columns of a panel begin: coordinates,
+// pads making them negative, and y·W + x. A lane without a column has y =
+// math.MinInt32. The assembly knows the layout.
+type columns struct{ y, x, at [maxTileN]int32 }
 
 // maxRuns is the most runs of neighbouring cells for which a panel is packed
 // run by run; one gather costs about as much as four runs.
 const maxRuns = 3
 
-// packPanel fills the B panel dst [kc][tileN] with columns [n0, n0+n) of the
+// packPanel fills the panel dst [kc][width] with columns [n0, n0+n) of the
 // im2col matrix of x [C/Groups,H,W]; lanes past n are zero.
-func packPanel(dst, x []float32, g *Conv2D, taps []tap, n0, n int) {
+func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
 	step := g.KH * g.KW
 	oy, ox := n0/g.OW, n0%g.OW
 	if runs := (ox+n-1)/g.OW + 1; g.StrideW == 1 && runs <= maxRuns {
@@ -56,7 +56,7 @@ func packPanel(dst, x []float32, g *Conv2D, taps []tap, n0, n int) {
 				}
 			}
 			cols.at[0] = int32(y*g.W + x0 - lane)
-			packRun(dst, x, &cols, taps, g.H, g.W, step, lane > 0)
+			packRun(dst, x, &cols, taps, width, g.H, g.W, step, lane > 0)
 			lane, oy, ox = lane+length, oy+1, 0
 		}
 		return
@@ -73,5 +73,5 @@ func packPanel(dst, x []float32, g *Conv2D, taps []tap, n0, n int) {
 			oy, ox = oy+1, 0
 		}
 	}
-	packGather(dst, x, &cols, taps, g.H, g.W, step)
+	packGather(dst, x, &cols, taps, width, g.H, g.W, step)
 }

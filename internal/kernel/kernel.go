@@ -31,11 +31,12 @@ import "fmt"
 const (
 	levelPortable = "portable"
 	levelAVX2     = "avx2"
+	levelAVX512   = "avx512"
 	levelNEON     = "neon"
 	levelVFPv4    = "vfpv4"
 )
 
-// Level names the instruction set in use: "avx2", "neon", "vfpv4" or "portable".
+// Level names the instruction set in use: "avx512", "avx2", "neon", "vfpv4" or "portable".
 func Level() string { return level() }
 
 // SetLevel selects the instruction set by name, for tests and benchmarks. It

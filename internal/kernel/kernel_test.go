@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -13,8 +14,14 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of the randomised tests; 0 takes one from the clock")
 
+var levelFlag = flag.String("level", Level(), "level of the benchmarks; tests run at every one")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if err := SetLevel(*levelFlag); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())
 	}
@@ -35,7 +42,7 @@ func newRand(t testing.TB) *rand.Rand {
 // levels lists what this CPU and build can run, portable first.
 func levels() []string {
 	names := []string{levelPortable}
-	for _, name := range []string{levelAVX2, levelNEON, levelVFPv4} {
+	for _, name := range []string{levelAVX2, levelAVX512, levelNEON, levelVFPv4} {
 		if hasLevel(name) {
 			names = append(names, name)
 		}

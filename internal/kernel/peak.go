@@ -52,9 +52,10 @@ const spinLength = 96
 // spinTile is spin with the tiles of the matrix product, whose operands stay in
 // the nearest cache: for levels that have no loop of registers only.
 func spinTile(rounds int) (flops int) {
-	var c, a, b [tileM * tileN]float32
+	t := tilesOfLevel()
+	var c, a, b [maxTile]float32
 	for range rounds {
-		gemmTiles(c[:], tileN, a[:tileM], b[:tileN], 1, 1, false)
+		gemmTiles(t, c[:], t.n, a[:], b[:], t.m, t.n, 1, false)
 	}
-	return 2 * rounds * tileM * tileN
+	return 2 * rounds * t.m * t.n
 }

@@ -3,9 +3,13 @@
 package kernel
 
 func spin(rounds int) (flops int) {
-	if !avx2 {
-		return spinTile(rounds)
+	switch {
+	case avx512:
+		peakAVX512(rounds)
+		return 2 * 384 * rounds
+	case avx2:
+		peakAVX2(rounds)
+		return 2 * 96 * rounds
 	}
-	peakAVX2(rounds)
-	return 2 * 96 * rounds
+	return spinTile(rounds)
 }

@@ -3,42 +3,41 @@ package kernel
 // This file holds the portable twins of the assembly routines. They define the
 // bits; dispatch_*.go chooses between the two.
 
-// gemmTilesPortable multiplies panels A panels of tileM rows by one B panel of
-// tileN columns: c[panel·tileM+i][j] = chain over kc of a·b, rows of c being ldc
-// apart. The chain starts at +0 if first, else at the value in c.
+// gemmTilesPortable multiplies m rows of A panels by n columns of one B panel:
+// c[i][j] = chain over kc of a·b, rows of c being ldc apart. The chain starts at
+// +0 if first, else at the value in c.
 //
-//	a [panels][kc][tileM], b [kc][tileN]; c must not alias a or b
-func gemmTilesPortable(c []float32, ldc int, a, b []float32, kc, panels int, first bool) {
-	for p := range panels {
-		ap := a[p*kc*tileM : (p+1)*kc*tileM]
-		for i := range tileM {
-			row := c[(p*tileM+i)*ldc:]
-			row = row[:tileN:tileN]
-			var acc [tileN]float32
-			if !first {
-				copy(acc[:], row)
-			}
-			for k := range kc {
-				av := ap[k*tileM+i]
-				bv := b[k*tileN : k*tileN+tileN : k*tileN+tileN]
-				for j := range acc {
-					acc[j] = fma32(av, bv[j], acc[j])
-				}
-			}
-			copy(row, acc[:])
+//	a [m/t.m][kc][t.m], b [kc][t.n]; c must not alias a or b
+func gemmTilesPortable(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) {
+	for i := range m {
+		ap := a[i/t.m*t.m*kc+i%t.m:]
+		row := c[i*ldc : i*ldc+n : i*ldc+n]
+		var whole [maxTileN]float32
+		acc := whole[:n]
+		if !first {
+			copy(acc, row)
 		}
+		for k := range kc {
+			av, bv := ap[k*t.m], b[k*t.n:][:len(acc)]
+			for j := range acc {
+				acc[j] = fma32(av, bv[j], acc[j])
+			}
+		}
+		copy(row, acc)
 	}
 }
 
-// packSixPortable interleaves k columns of tileM rows of x, ldx apart, into one
-// A panel dst [k][tileM].
-func packSixPortable(dst, x []float32, ldx, k int) {
-	r0, r1, r2 := x[:k], x[ldx:][:k], x[2*ldx:][:k]
-	r3, r4, r5 := x[3*ldx:][:k], x[4*ldx:][:k], x[5*ldx:][:k]
-	for c := range r0 {
-		t := (*[tileM]float32)(dst)
-		t[0], t[1], t[2], t[3], t[4], t[5] = r0[c], r1[c], r2[c], r3[c], r4[c], r5[c]
-		dst = dst[tileM:]
+// interleavePortable writes k columns of m rows of x, ldx apart, into dst
+// [k][width]; what is past m in a column stays.
+func interleavePortable(dst, x []float32, ldx, m, width, k int) {
+	if k == 0 {
+		return
+	}
+	for r := range m {
+		d := dst[r:]
+		for c, v := range x[r*ldx : r*ldx+k] {
+			d[c*width] = v
+		}
 	}
 }
 
@@ -75,17 +74,17 @@ func sumLanes(lane *[16]float32, row, x []float32) float32 {
 	return lane[0]
 }
 
-// packPortable fills one B panel of an implicit im2col matrix: for each tap and
-// each of its channels one row of tileN values of src [channels, h, w], zero
+// packPortable fills one panel of an implicit im2col matrix: for each tap and
+// each of its channels one row of width values of src [channels, h, w], zero
 // where the tap lies in the padding. The rows of a tap are step rows apart in
 // dst. A run has its columns side by side in src: lane l reads at[0]+l, else
 // at[l]. With merge, lanes outside the run keep what dst has; a run leaves zero
 // in them otherwise.
-func packPortable(dst, src []float32, cols *columns, taps []tap, h, w, step int, merge, run bool) {
+func packPortable(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge, run bool) {
 	plane := h * w
 	for i := range taps {
 		t := &taps[i]
-		for l := range tileN {
+		for l := range width {
 			at := cols.at[l]
 			if run {
 				at = cols.at[0] + int32(l)
@@ -95,14 +94,14 @@ func packPortable(dst, src []float32, cols *columns, taps []tap, h, w, step int,
 			if !in && merge {
 				continue
 			}
-			d, s := int(t.row)*tileN+l, int(t.channel)*plane+int(at+t.off)
+			d, s := int(t.row)*width+l, int(t.channel)*plane+int(at+t.off)
 			for range t.count {
 				if in {
 					dst[d] = src[s]
 				} else {
 					dst[d] = 0
 				}
-				d += step * tileN
+				d += step * width
 				s += plane
 			}
 		}

@@ -161,12 +161,13 @@ func gemv(a *asm) {
 
 // packSix interleaves rows eight columns at a time.
 func packSix(a *asm) {
-	a.fn("packSixAVX2", "packSixAVX2 is packSixPortable for 8·groups columns. groups is at least 1.",
-		arg{"dst", "*float32", "DI"}, arg{"x", "*float32", "SI"}, arg{"ldx", "int", "AX"}, arg{"groups", "int", "CX"})
-	a.note("DI dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left")
+	a.fn("packSixAVX2", "packSixAVX2 is interleavePortable for 6 rows and 8·groups columns. groups is at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"x", "*float32", "SI"}, arg{"ldx", "int", "AX"}, arg{"width", "int", "R8"}, arg{"groups", "int", "CX"})
+	a.note("DI dst; R8 bytes of a column of dst; SI row 0 of x; DX row 3; AX bytes of a row; CX groups left")
 	a.note("Y0..Y5 eight elements of each row, then: Y6, Y7 rows 0-1, Y8, Y9 rows 2-3 and Y10, Y11 rows 4-5 in pairs;")
 	a.note("the low half of a register holds columns 0-3, the high half columns 4-7; Y12..Y15 rows 0-3 of columns c and c+4")
 	a.op("SHLQ $2, AX")
+	a.op("SHLQ $2, R8")
 	a.op("LEAQ (AX)(AX*2), DX")
 	a.op("ADDQ SI, DX")
 	a.label("group")
@@ -182,21 +183,21 @@ func packSix(a *asm) {
 	}
 	for half := range 2 {
 		for c := range 4 {
-			at, move := 24*(4*half+c), []string{"VMOVLPS", "VMOVHPS"}[c%2]
+			move := []string{"VMOVLPS", "VMOVHPS"}[c%2]
 			if half == 0 {
-				a.op("VMOVUPS X%d, %d(DI)", 12+c, at)
+				a.op("VMOVUPS X%d, (DI)", 12+c)
 			} else {
-				a.op("VEXTRACTF128 $1, Y%d, %d(DI)", 12+c, at)
+				a.op("VEXTRACTF128 $1, Y%d, (DI)", 12+c)
 				if c%2 == 0 {
 					a.op("VEXTRACTF128 $1, Y%d, X%d", 10+c/2, 10+c/2)
 				}
 			}
-			a.op("%s X%d, %d(DI)", move, 10+c/2, at+16)
+			a.op("%s X%d, 16(DI)", move, 10+c/2)
+			a.op("ADDQ R8, DI")
 		}
 	}
 	a.op("ADDQ $32, SI")
 	a.op("ADDQ $32, DX")
-	a.op("ADDQ $192, DI")
 	a.op("DECQ CX")
 	a.op("JNZ group")
 	a.end()
@@ -216,7 +217,7 @@ func packHead(a *asm) {
 	a.op("SHLQ $2, R11")
 	a.op("SHLQ $6, R12")
 	for i := range 4 {
-		a.op("VMOVDQU %d(R8), Y%d", 32*i, 10+i)
+		a.op("VMOVDQU %d(R8), Y%d", 128*(i/2)+32*(i%2), 10+i)
 	}
 }
 
@@ -271,7 +272,7 @@ func packRun(a *asm) {
 	a.fn("packRunAVX2", "packRunAVX2 is packPortable for a run; count is the number of taps, merge is 0 or 1.\nWith merge, lanes inside the run must hold +0 before.",
 		append(append([]arg{}, packArgs...), arg{"merge", "int", "R13"})...)
 	packHead(a)
-	a.op("MOVLQSX 128(R8), R8")
+	a.op("MOVLQSX 256(R8), R8")
 	packTap(a, true)
 	a.op("TESTQ R13, R13")
 	a.op("JNZ merge")
@@ -305,8 +306,8 @@ func packGather(a *asm) {
 	a.fn("packGatherAVX2", "packGatherAVX2 is packPortable for columns anywhere; count is the number of taps.", packArgs...)
 	packHead(a)
 	a.note("Y14, Y15 offsets of the columns")
-	a.op("VMOVDQU 128(R8), Y14")
-	a.op("VMOVDQU 160(R8), Y15")
+	a.op("VMOVDQU 256(R8), Y14")
+	a.op("VMOVDQU 288(R8), Y15")
 	packTap(a, false)
 	a.label("row")
 	for h := range 2 {

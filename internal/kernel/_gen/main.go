@@ -1,5 +1,5 @@
-// Command _gen writes the assembly of package kernel: AVX2 and FMA for amd64,
-// NEON for arm64, VFPv4 for arm.
+// Command _gen writes the assembly of package kernel: AVX2 and FMA, and
+// AVX-512, for amd64, NEON for arm64, VFPv4 for arm.
 package main
 
 import (
@@ -25,6 +25,16 @@ func main() {
 	elementwise(a)
 	peak(a)
 	a.write(filepath.Join(*out, "gen_avx2_amd64"))
+
+	a = &asm{arch: "amd64"}
+	gemm512(a)
+	gemv512(a)
+	packRun512(a)
+	packGather512(a)
+	depthwise512(a)
+	elementwise512(a)
+	peak512(a)
+	a.write(filepath.Join(*out, "gen_avx512_amd64"))
 
 	a = &asm{arch: "arm64"}
 	gemmNEON(a)

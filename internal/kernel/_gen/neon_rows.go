@@ -113,7 +113,7 @@ func dealNEON(a *asm) {
 
 // packSixNEON interleaves rows four columns at a time.
 func packSixNEON(a *asm) {
-	a.fn("packSixNEON", "packSixNEON is packSixPortable for 4·groups columns. groups is at least 1.",
+	a.fn("packSixNEON", "packSixNEON is interleavePortable for 6 rows and 4·groups columns. groups is at least 1.",
 		arg{"dst", "*float32", "R0"}, arg{"x", "*float32", "R1"}, arg{"ldx", "int", "R2"}, arg{"groups", "int", "R3"})
 	a.note("R0 dst; R1, R4..R8 rows of x; R2 bytes of a row; R3 groups left")
 	a.note("V0..V5 four elements of each row; V6, V7 rows 0-1, V16, V17 rows 2-3 and V18, V19")

@@ -1,0 +1,437 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The routines for amd64 with AVX-512 (F, BW, DQ, VL). Lanes that do not exist
+// are masked: nothing is read or written there.
+
+// gemm512 computes twelve rows at a time and then eight or four; a column panel
+// is two registers wide, of which the second is left alone where it is empty.
+func gemm512(a *asm) {
+	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1.",
+		arg{"c", "*float32", "DI"}, arg{"ldc", "int", "SI"}, arg{"a", "*float32", "AX"}, arg{"b", "*float32", "BX"},
+		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "R10"}, arg{"mask", "int", "DX"})
+	a.note("DI c, row 0 of the tile; R12, R13, R15 rows 3, 6, 9; SI bytes between rows; R11 three rows; R9 rows left")
+	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left")
+	a.note("Z0..Z23 the tile, two registers a row; Z24, Z25 a row of b; Z26..Z31 elements of a; K1, K2 columns that exist")
+	a.op("KMOVW DX, K1")
+	a.op("SHRQ $16, DX")
+	a.op("KMOVW DX, K2")
+	a.op("SHLQ $2, SI")
+	a.op("LEAQ (SI)(SI*2), R11")
+	a.op("TESTQ DX, DX")
+	a.op("JZ narrow")
+	for vectors := 2; vectors > 0; vectors-- {
+		next := fmt.Sprintf("rows%d", vectors)
+		if vectors == 1 {
+			a.label("narrow")
+		}
+		a.label(next)
+		a.op("CMPQ R9, $12")
+		a.op("JGE tile12x%d", vectors)
+		a.op("CMPQ R9, $8")
+		a.op("JGE tile8x%d", vectors)
+		a.op("CMPQ R9, $4")
+		a.op("JGE tile4x%d", vectors)
+		a.end()
+		for rows := 12; rows > 0; rows -= 4 {
+			tile512(a, rows, vectors)
+			a.op("SUBQ $%d, R9", rows)
+			a.op("JMP %s", next)
+		}
+	}
+}
+
+func tile512(a *asm, rows, vectors int) {
+	name := fmt.Sprintf("%dx%d", rows, vectors)
+	at := func(i int) string {
+		return "(" + []string{"DI", "R12", "R13", "R15"}[i/3] + ")" + []string{"", "(SI*1)", "(SI*2)"}[i%3]
+	}
+	each := func(f func(i, v int)) {
+		for i := range rows {
+			for v := range vectors {
+				f(i, v)
+			}
+		}
+	}
+	a.label("tile" + name)
+	a.op("LEAQ (DI)(R11*1), R12")
+	a.op("LEAQ (DI)(R11*2), R13")
+	a.op("LEAQ (R12)(R11*2), R15")
+	a.op("MOVQ BX, DX")
+	a.op("TESTQ R10, R10")
+	a.op("JZ load" + name)
+	each(func(i, v int) { a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", 2*i+v) })
+	each(func(i, v int) { a.op("PREFETCHT0 %s%s", []string{"", "64"}[v], at(i)) })
+	a.op("JMP loaded" + name)
+	a.label("load" + name)
+	each(func(i, v int) { a.op("VMOVUPS.Z %s%s, K%d, Z%d", []string{"", "64"}[v], at(i), 1+v, 2*i+v) })
+	a.label("loaded" + name)
+	const unroll = 4
+	step := func(u int) {
+		for v := range vectors {
+			a.op("VMOVUPS %d(DX), Z%d", 128*u+64*v, 24+v)
+		}
+		for i := range rows {
+			z := 26 + i%6
+			a.op("VBROADCASTSS %d(AX), Z%d", 48*u+4*i, z)
+			for v := range vectors {
+				a.op("VFMADD231PS Z%d, Z%d, Z%d", 24+v, z, 2*i+v)
+			}
+		}
+	}
+	a.op("MOVQ R8, CX")
+	a.op("SUBQ $%d, CX", unroll)
+	a.op("JLT rest" + name)
+	a.label("four" + name)
+	for u := range unroll {
+		step(u)
+	}
+	a.op("ADDQ $%d, AX", 48*unroll)
+	a.op("ADDQ $%d, DX", 128*unroll)
+	a.op("SUBQ $%d, CX", unroll)
+	a.op("JGE four" + name)
+	a.label("rest" + name)
+	a.op("ADDQ $%d, CX", unroll)
+	a.op("JZ store" + name)
+	a.label("one" + name)
+	step(0)
+	a.op("ADDQ $48, AX")
+	a.op("ADDQ $128, DX")
+	a.op("DECQ CX")
+	a.op("JNZ one" + name)
+	a.label("store" + name)
+	each(func(i, v int) { a.op("VMOVUPS Z%d, K%d, %s%s", 2*i+v, 1+v, []string{"", "64"}[v], at(i)) })
+	if rows == 12 {
+		a.op("LEAQ (R13)(R11*2), DI")
+	} else {
+		a.op("LEAQ (DI)(SI*%d), DI", rows)
+	}
+}
+
+// gemv512 takes four rows at a time, then one: a register has the sixteen lanes
+// of a row. In the last k%16 elements, lanes past the end keep their bits.
+func gemv512(a *asm) {
+	a.fn("gemvRowsAVX512", "gemvRowsAVX512 is gemvRowsPortable; mask has k%16 bits set. rows and k are at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"w", "*float32", "R8"}, arg{"x", "*float32", "BX"},
+		arg{"rows", "int", "R12"}, arg{"k", "int", "R13"}, arg{"mask", "int", "AX"})
+	a.note("DI dst; R8..R11 rows of w; BX x; CX byte offset in the rows; DX bytes of whole groups of 16")
+	a.note("Z0..Z3 lanes of four rows; Z8 x; Z9 w of the tail; K1 the mask")
+	a.op("KMOVW AX, K1")
+	a.op("MOVQ R13, DX")
+	a.op("ANDQ $-16, DX")
+	a.op("SHLQ $2, DX")
+	a.op("SHLQ $2, R13")
+	for _, n := range []int{4, 1} {
+		name := fmt.Sprintf("rows%d", n)
+		done := fmt.Sprintf("done%d", n)
+		a.op("SUBQ $%d, R12", n)
+		a.op("JLT %s", done)
+		a.label(name)
+		ptr := []string{"R8", "R9", "R10", "R11"}[:n]
+		for i := 1; i < n; i++ {
+			a.op("LEAQ (%s)(R13*1), %s", ptr[i-1], ptr[i])
+		}
+		for i := range n {
+			a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", i)
+		}
+		a.op("XORQ CX, CX")
+		a.op("CMPQ CX, DX")
+		a.op("JEQ %stail", name)
+		a.label(name + "loop")
+		a.op("VMOVUPS (BX)(CX*1), Z8")
+		for i, p := range ptr {
+			a.op("VFMADD231PS (%s)(CX*1), Z8, Z%d", p, i)
+		}
+		a.op("ADDQ $64, CX")
+		a.op("CMPQ CX, DX")
+		a.op("JLT %sloop", name)
+		a.label(name + "tail")
+		a.op("CMPQ CX, R13")
+		a.op("JEQ %ssum", name)
+		a.op("VMOVUPS.Z (BX)(CX*1), K1, Z8")
+		for i, p := range ptr {
+			a.op("VMOVUPS.Z (%s)(CX*1), K1, Z9", p)
+			a.op("VFMADD231PS Z9, Z8, K1, Z%d", i)
+		}
+		a.label(name + "sum")
+		a.note("the tree: lane l + lane l+8, +4, +2, +1")
+		for i := range n {
+			a.op("VEXTRACTF64X4 $1, Z%d, Y9", i)
+			a.op("VADDPS Y9, Y%d, Y%d", i, i)
+			a.op("VEXTRACTF128 $1, Y%d, X9", i)
+			a.op("VADDPS X9, X%d, X%d", i, i)
+			a.op("VPERMILPS $0x0e, X%d, X9", i)
+			a.op("VADDPS X9, X%d, X%d", i, i)
+			a.op("VMOVSHDUP X%d, X9", i)
+			a.op("VADDSS X9, X%d, X%d", i, i)
+			a.op("VMOVSS X%d, %d(DI)", i, 4*i)
+		}
+		a.op("ADDQ $%d, DI", 4*n)
+		a.op("LEAQ (%s)(R13*1), R8", ptr[n-1])
+		a.op("SUBQ $%d, R12", n)
+		a.op("JGE %s", name)
+		a.label(done)
+		a.op("ADDQ $%d, R12", n)
+	}
+	a.end()
+}
+
+// pack512 writes the loop over the taps with the channels of a tap in it, row
+// being what a row of dst takes, for panels of one or two registers. Before the
+// loop, begin is written.
+func pack512(a *asm, begin func(), run bool, row func(vectors int)) {
+	a.note("DI dst; SI src; R8 columns, then free; R9 taps; R10 taps left; R11 bytes of a plane; R12 bytes between rows of a tap")
+	a.note("BX src and DX dst at a channel; CX channels left; R13 columns in the panel, then free")
+	a.note("Z8 h; Z9 w; Z10, Z11 y and Z12, Z13 x of the columns; K1, K2 lanes inside the map; K3, K4 lanes of the panel")
+	a.op("VPBROADCASTD R11, Z8")
+	a.op("VPBROADCASTD AX, Z9")
+	a.op("IMULQ AX, R11")
+	a.op("SHLQ $2, R11")
+	a.op("MOVQ $1, BX")
+	a.op("MOVQ R13, CX")
+	a.op("SHLQ CX, BX")
+	a.op("DECQ BX")
+	a.op("KMOVW BX, K3")
+	a.op("SHRQ $16, BX")
+	a.op("KMOVW BX, K4")
+	a.op("SHLQ $2, R13")
+	a.op("IMULQ R13, R12")
+	for i := range 4 {
+		a.op("VMOVDQU32 %d(R8), Z%d", 64*i, 10+i)
+	}
+	begin()
+	a.label("tap")
+	a.op("VPBROADCASTD (R9), Z2")
+	a.op("VPBROADCASTD 4(R9), Z3")
+	for h := range 2 {
+		a.op("VPADDD Z%d, Z2, Z4", 10+h)
+		a.op("VPADDD Z%d, Z3, Z5", 12+h)
+		a.op("VPCMPUD $1, Z8, Z4, K%d", 1+h)
+		a.op("VPCMPUD $1, Z9, Z5, K%[1]d, K%[1]d", 1+h)
+	}
+	a.op("MOVLQSX 8(R9), BX")
+	if run {
+		a.op("ADDQ R8, BX")
+		a.note("K5, K6 lanes that are written: with merge, those inside the map")
+		for h := range 2 {
+			a.op("KMOVW K%d, K%d", 1+h, 5+h)
+		}
+		a.op("TESTQ R15, R15")
+		a.op("JNZ merge")
+		for h := range 2 {
+			a.op("KMOVW K%d, K%d", 3+h, 5+h)
+		}
+		a.label("merge")
+	}
+	a.op("MOVLQSX 20(R9), CX")
+	a.op("IMULQ R11, CX")
+	a.op("LEAQ (CX)(BX*4), BX")
+	a.op("ADDQ SI, BX")
+	a.op("MOVLQSX 16(R9), DX")
+	a.op("IMULQ R13, DX")
+	a.op("ADDQ DI, DX")
+	a.op("MOVLQSX 12(R9), CX")
+	a.op("CMPQ R13, $64")
+	a.op("JGT wide")
+	for _, vectors := range []int{1, 2} {
+		name := []string{"narrow", "wide"}[vectors-1]
+		a.label(name)
+		row(vectors)
+		a.op("ADDQ R11, BX")
+		a.op("ADDQ R12, DX")
+		a.op("DECQ CX")
+		a.op("JNZ %s", name)
+		if vectors == 1 {
+			a.op("JMP next")
+		}
+	}
+	a.label("next")
+	a.op("ADDQ $24, R9")
+	a.op("DECQ R10")
+	a.op("JNZ tap")
+	a.end()
+}
+
+// packArgs512 are the arguments of both.
+var packArgs512 = append(append(append([]arg{}, packArgs[:5]...), arg{"width", "int", "R13"}), packArgs[5:]...)
+
+func packRun512(a *asm) {
+	a.fn("packRunAVX512", "packRunAVX512 is packPortable for a run; count is the number of taps, merge is 0 or 1.\nWith merge, lanes inside the run must hold +0 before.",
+		append(append([]arg{}, packArgs512...), arg{"merge", "int", "R15"})...)
+	pack512(a, func() { a.op("MOVLQSX 256(R8), R8") }, true, func(vectors int) {
+		for v := range vectors {
+			a.op("VMOVUPS.Z %d(BX), K%d, Z%d", 64*v, 1+v, v)
+		}
+		for v := range vectors {
+			a.op("VMOVUPS Z%d, K%d, %d(DX)", v, 5+v, 64*v)
+		}
+	})
+}
+
+func packGather512(a *asm) {
+	a.fn("packGatherAVX512", "packGatherAVX512 is packPortable for columns anywhere; count is the number of taps.", packArgs512...)
+	pack512(a, func() {
+		a.note("Z14, Z15 offsets of the columns")
+		a.op("VMOVDQU32 256(R8), Z14")
+		a.op("VMOVDQU32 320(R8), Z15")
+	}, false, func(vectors int) {
+		for v := range vectors {
+			a.op("KMOVW K%d, K7", 1+v)
+			a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", v)
+			a.op("VGATHERDPS (BX)(Z%d*4), K7, Z%d", 14+v, v)
+			a.op("VMOVUPS Z%d, K%d, %d(DX)", v, 3+v, 64*v)
+		}
+	})
+}
+
+func depthwise512(a *asm) {
+	a.fn("depthwiseRowsAVX512", "depthwiseRowsAVX512 is depthwiseRowsPortable; mask has cols%16 bits set. rows, cols and taps are at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"src", "*float32", "SI"}, arg{"w", "*float32", "R8"}, arg{"off", "*int", "R9"},
+		arg{"taps", "int", "R10"}, arg{"rows", "int", "R11"}, arg{"cols", "int", "R12"}, arg{"srcStep", "int", "R13"}, arg{"mask", "int", "AX"})
+	a.note("DI dst; SI row of src; DX src at the current column; R8 w; R9 off; R10 taps; R11 rows left; R12 columns; R13 bytes of a row of src")
+	a.note("BX columns left; CX tap; AX offset of the tap; Z0..Z3 sums; Z4 w; Z5 src of the tail; K1 the mask")
+	a.op("KMOVW AX, K1")
+	a.op("SHLQ $2, R13")
+	a.label("row")
+	a.op("MOVQ SI, DX")
+	a.op("MOVQ R12, BX")
+	for _, n := range []int{4, 2, 1} {
+		name := fmt.Sprintf("cols%d", n)
+		a.op("SUBQ $%d, BX", 16*n)
+		a.op("JLT less%d", n)
+		a.label(name)
+		for i := range n {
+			a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", i)
+		}
+		a.op("XORQ CX, CX")
+		a.label(name + "tap")
+		a.op("MOVQ (R9)(CX*8), AX")
+		a.op("VBROADCASTSS (R8)(CX*4), Z4")
+		for i := range n {
+			a.op("VFMADD231PS %d(DX)(AX*4), Z4, Z%d", 64*i, i)
+		}
+		a.op("INCQ CX")
+		a.op("CMPQ CX, R10")
+		a.op("JLT %stap", name)
+		for i := range n {
+			a.op("VMOVUPS Z%d, %d(DI)", i, 64*i)
+		}
+		a.op("ADDQ $%d, DI", 64*n)
+		a.op("ADDQ $%d, DX", 64*n)
+		a.op("SUBQ $%d, BX", 16*n)
+		a.op("JGE %s", name)
+		a.label(fmt.Sprintf("less%d", n))
+		a.op("ADDQ $%d, BX", 16*n)
+	}
+	a.op("JZ next")
+	a.op("VPXORD Z0, Z0, Z0")
+	a.op("XORQ CX, CX")
+	a.label("tailtap")
+	a.op("MOVQ (R9)(CX*8), AX")
+	a.op("VBROADCASTSS (R8)(CX*4), Z4")
+	a.op("VMOVUPS.Z (DX)(AX*4), K1, Z5")
+	a.op("VFMADD231PS Z5, Z4, Z0")
+	a.op("INCQ CX")
+	a.op("CMPQ CX, R10")
+	a.op("JLT tailtap")
+	a.op("VMOVUPS Z0, K1, (DI)")
+	a.op("LEAQ (DI)(BX*4), DI")
+	a.label("next")
+	a.op("ADDQ R13, SI")
+	a.op("DECQ R11")
+	a.op("JNZ row")
+	a.end()
+}
+
+// elementwise512 writes the loops over whole slices, sixteen elements at a time,
+// the last of them masked. DI dst, SI and DX the operands, CX elements left.
+func elementwise512(a *asm) {
+	dst, n := arg{"dst", "*float32", "DI"}, arg{"n", "int", "CX"}
+	lo, hi := arg{"lo", "float32", "Z2"}, arg{"hi", "float32", "Z3"}
+	binary := []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}
+	// Of two zeros or with a NaN VMAX gives its second source, so it is done both
+	// ways: the two agree but for zeros, where AND prefers +0, and NaN.
+	most := []string{
+		"VMAXPS Z1, Z0, Z4",
+		"VMAXPS Z0, Z1, Z5",
+		"VCMPPS $3, Z1, Z0, K2", // where either is NaN
+		"VPANDD Z5, Z4, Z4",
+		"VADDPS Z1, Z0, K2, Z4",
+		"VMOVAPS Z4, Z0",
+	}
+	clamp := []string{"VMAXPS Z0, Z2, Z0", "VMINPS Z0, Z3, Z0"}
+	for _, f := range []struct {
+		name string
+		args []arg
+		load []string // registers that the operands are loaded into
+		ops  []string
+	}{
+		{"vecSub", []arg{dst, {"x", "*float32", "SI"}, n}, []string{"DI", "SI"}, []string{"VSUBPS Z1, Z0, Z0"}},
+		{"vecAdd", binary, []string{"SI", "DX"}, []string{"VADDPS Z1, Z0, Z0"}},
+		{"vecMul", binary, []string{"SI", "DX"}, []string{"VMULPS Z1, Z0, Z0"}},
+		{"vecMax", binary, []string{"SI", "DX"}, most},
+		{"vecClamp", []arg{dst, {"x", "*float32", "SI"}, n, lo, hi}, []string{"SI"}, clamp},
+		{"vecBiasClamp", []arg{dst, n, {"bias", "float32", "Z1"}, lo, hi}, []string{"DI"}, append([]string{"VADDPS Z1, Z0, Z0"}, clamp...)},
+	} {
+		a.fn(f.name+"AVX512", f.name+"AVX512 is "+f.name+"Portable for n elements.", f.args...)
+		if f.args[len(f.args)-1] == hi {
+			a.note("Z1 bias, if any; Z2 lo; Z3 hi; the value is the second source, so that NaN stays")
+		}
+		move := func(masked bool) {
+			for i, p := range f.load {
+				if masked {
+					a.op("VMOVUPS.Z (%s), K1, Z%d", p, i)
+				} else {
+					a.op("VMOVUPS (%s), Z%d", p, i)
+				}
+			}
+			a.op("%s", strings.Join(f.ops, "\n\t"))
+			if masked {
+				a.op("VMOVUPS Z0, K1, (DI)")
+				return
+			}
+			a.op("VMOVUPS Z0, (DI)")
+			for _, g := range f.args {
+				if g.typ == "*float32" {
+					a.op("ADDQ $64, %s", g.reg)
+				}
+			}
+		}
+		a.op("SUBQ $16, CX")
+		a.op("JLT rest")
+		a.label("sixteen")
+		move(false)
+		a.op("SUBQ $16, CX")
+		a.op("JGE sixteen")
+		a.label("rest")
+		a.op("ADDQ $16, CX")
+		a.op("JZ end")
+		a.op("MOVQ $1, AX")
+		a.op("SHLQ CX, AX")
+		a.op("DECQ AX")
+		a.op("KMOVW AX, K1")
+		move(true)
+		a.label("end")
+		a.end()
+	}
+}
+
+// peak512 is peak with longer registers and twice as many chains.
+func peak512(a *asm) {
+	a.fn("peakAVX512", "peakAVX512 does n rounds of 384 fused multiply-adds in registers, for benchmarks. n is at least 1.", arg{"n", "int", "CX"})
+	a.note("Z0..Z23 sums; Z24, Z25 zero; CX rounds left")
+	for i := range 26 {
+		a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", i)
+	}
+	a.label("loop")
+	for i := range 24 {
+		a.op("VFMADD231PS Z24, Z25, Z%d", i)
+	}
+	a.op("DECQ CX")
+	a.op("JNZ loop")
+	a.end()
+}
