@@ -18,3 +18,10 @@ func gemvRows(dst, w, x []float32, rows, k int) { gemvRowsPortable(dst, w, x, ro
 func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 	depthwiseRowsPortable(dst, src, w, off, rows, cols, srcStep)
 }
+
+func vecSub(dst, x []float32)                       { vecSubPortable(dst, x) }
+func vecAdd(dst, a, b []float32)                    { vecAddPortable(dst, a, b) }
+func vecMax(dst, a, b []float32)                    { vecMaxPortable(dst, a, b) }
+func vecMul(dst, a, b []float32)                    { vecMulPortable(dst, a, b) }
+func vecClamp(dst, x []float32, lo, hi float32)     { vecClampPortable(dst, x, lo, hi) }
+func vecBiasClamp(dst []float32, b, lo, hi float32) { vecBiasClampPortable(dst, b, lo, hi) }

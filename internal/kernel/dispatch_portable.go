@@ -15,10 +15,3 @@ func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step
 }
 
 func dealTwo(even, odd, x []float32) { dealTwoPortable(even, odd, x) }
-
-func vecSub(dst, x []float32)                       { vecSubPortable(dst, x) }
-func vecAdd(dst, a, b []float32)                    { vecAddPortable(dst, a, b) }
-func vecMax(dst, a, b []float32)                    { vecMaxPortable(dst, a, b) }
-func vecMul(dst, a, b []float32)                    { vecMulPortable(dst, a, b) }
-func vecClamp(dst, x []float32, lo, hi float32)     { vecClampPortable(dst, x, lo, hi) }
-func vecBiasClamp(dst []float32, b, lo, hi float32) { vecBiasClampPortable(dst, b, lo, hi) }

@@ -16,6 +16,11 @@ func gemmQuadsVFP(c *float32, ldc int, a *float32, b *float32, kc int, panels in
 //go:noescape
 func gemvOneVFP(lanes *float32, w *float32, x *float32, groups int)
 
+// addProductsVFP adds w·x to dst, element by element, fused. n is at least 1.
+//
+//go:noescape
+func addProductsVFP(dst *float32, w *float32, x *float32, n int)
+
 // addScaledVFP adds w·x to dst, fused, for n elements.
 //
 //go:noescape

@@ -163,6 +163,23 @@ group:
 	WORD $0xec800a10 // VSTMIA R0, {S0-S15}
 	RET
 
+// func addProductsVFP(dst *float32, w *float32, x *float32, n int)
+TEXT ·addProductsVFP(SB), NOSPLIT, $0-16
+	MOVW dst+0(FP), R0
+	MOVW w+4(FP), R1
+	MOVW x+8(FP), R2
+	MOVW n+12(FP), R3
+	// R0 dst; R1 w; R2 x; R3 elements left; S0 dst; S2 w; S4 x
+one:
+	WORD $0xec900a01 // VLDMIA R0, {S0-S0}
+	WORD $0xecb11a01 // VLDMIA R1!, {S2-S2}
+	WORD $0xecb22a01 // VLDMIA R2!, {S4-S4}
+	WORD $0xeea10a02 // VFMA.F32 S0, S2, S4
+	WORD $0xeca00a01 // VSTMIA R0!, {S0-S0}
+	SUB.S $1, R3
+	BNE one
+	RET
+
 // func addScaledVFP(dst *float32, x *float32, n int, w float32)
 TEXT ·addScaledVFP(SB), NOSPLIT, $0-16
 	MOVW dst+0(FP), R0

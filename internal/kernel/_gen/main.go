@@ -1,5 +1,5 @@
 // Command _gen writes the assembly of package kernel: AVX2 and FMA, and
-// AVX-512, for amd64, NEON for arm64, VFPv4 for arm.
+// AVX-512, for amd64, NEON for arm64, VFPv4 and NEON for arm.
 package main
 
 import (
@@ -50,8 +50,16 @@ func main() {
 	a = &asm{arch: "arm"}
 	gemmVFP(a)
 	gemvVFP(a)
-	scaleVFP(a)
+	rowsVFP(a)
 	a.write(filepath.Join(*out, "gen_vfp_arm"))
+
+	a = &asm{arch: "arm"}
+	gemmQuad(a)
+	gemvQuad(a)
+	depthwiseQuad(a)
+	elementwiseQuad(a)
+	peakQuad(a)
+	a.write(filepath.Join(*out, "gen_neon_arm"))
 }
 
 // write writes what was collected to path.s and path.go.
@@ -74,22 +82,30 @@ type asm struct {
 }
 
 // arg is one argument: a Go name and type, and the register it is loaded into;
-// a float32 fills a vector register, except on arm.
+// a float32 fills a vector register, except on arm. The last may have no
+// register: it is the result.
 type arg struct{ name, typ, reg string }
 
-// fn begins a function and loads its arguments.
-func (a *asm) fn(name, doc string, args ...arg) {
+// fn begins a function and loads its arguments. It returns where the result lies.
+func (a *asm) fn(name, doc string, args ...arg) int {
 	var list []string
-	size := 0
+	result, size := "", 0
 	for _, g := range args {
-		list = append(list, g.name+" "+g.typ)
+		if g.reg == "" {
+			result = fmt.Sprintf(" (%s %s)", g.name, g.typ)
+		} else {
+			list = append(list, g.name+" "+g.typ)
+		}
 		size += a.width(g.typ)
 	}
-	fmt.Fprintf(&a.decls, "\n// %s\n//\n//go:noescape\nfunc %s(%s)\n", strings.ReplaceAll(doc, "\n", "\n// "), name, strings.Join(list, ", "))
-	fmt.Fprintf(&a.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, strings.Join(list, ", "), name, size)
+	signature := fmt.Sprintf("func %s(%s)%s", name, strings.Join(list, ", "), result)
+	fmt.Fprintf(&a.decls, "\n// %s\n//\n//go:noescape\n%s\n", strings.ReplaceAll(doc, "\n", "\n// "), signature)
+	fmt.Fprintf(&a.text, "\n// %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", signature, name, size)
 	at := 0
 	for _, g := range args {
 		switch {
+		case g.reg == "":
+			return at
 		case g.typ == "float32" && a.arch == "arm64":
 			a.op("FMOVS %s+%d(FP), F%s", g.name, at, g.reg[1:])
 			a.op("VDUP %[1]s.S[0], %[1]s.S4", g.reg)
@@ -100,6 +116,7 @@ func (a *asm) fn(name, doc string, args ...arg) {
 		}
 		at += a.width(g.typ)
 	}
+	return at
 }
 
 func (a *asm) width(typ string) int {

@@ -1,7 +1,7 @@
 package main
 
 // The products for arm, in VFPv4, which multiplies and adds single elements and
-// keeps subnormal numbers: NEON of ARMv7 makes them zero, and has other bits.
+// keeps subnormal numbers, which NEON of ARMv7 makes zero.
 // Go's assembler reaches only half of the 32 registers, so all is encoded (Arm
 // ARM DDI 0406C, A8.8). Registers S are numbered with their lowest bit apart.
 
@@ -108,7 +108,21 @@ func gemvVFP(a *asm) {
 	a.op("RET")
 }
 
-func scaleVFP(a *asm) {
+// rowsVFP writes what adds products to a row, of elements and of all by one.
+func rowsVFP(a *asm) {
+	a.fn("addProductsVFP", "addProductsVFP adds w·x to dst, element by element, fused. n is at least 1.",
+		arg{"dst", "*float32", "R0"}, arg{"w", "*float32", "R1"}, arg{"x", "*float32", "R2"}, arg{"n", "int", "R3"})
+	a.note("R0 dst; R1 w; R2 x; R3 elements left; S0 dst; S2 w; S4 x")
+	a.label("one")
+	a.vldm(0, 0, 1, false)
+	a.vldm(1, 2, 1, true)
+	a.vldm(2, 4, 1, true)
+	a.vfma(0, 2, 4)
+	a.vstm(0, 0, 1, true)
+	a.op("SUB.S $1, R3")
+	a.op("BNE one")
+	a.op("RET")
+
 	a.fn("addScaledVFP", "addScaledVFP adds w·x to dst, fused, for n elements.",
 		arg{"dst", "*float32", "R0"}, arg{"x", "*float32", "R1"}, arg{"n", "int", "R2"}, arg{"w", "float32", "R3"})
 	a.note("R0 dst; R1 x; R2 elements left; S0..S7 dst; S8..S15 x; S16 w")
