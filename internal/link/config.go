@@ -23,7 +23,10 @@ type Config struct {
 	WriteDeadline time.Duration
 	// Queue: frames accepted and not yet written. More lets a slow worker fall
 	// further behind before TrySend refuses and it counts as an erasure; each
-	// may hold one payload in memory. Default 16.
+	// may hold one payload in memory. Frames without a payload have twice as
+	// many places of their own: a Cancel gets through where a Compute does not,
+	// else a worker would compute what nobody wants just when it is behind.
+	// Default 16.
 	Queue int
 	// MaxPayload: the largest tensor or chunk in bytes, either way; at most
 	// 1 GiB. It bounds what a peer can make this end hold. Default

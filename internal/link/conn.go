@@ -4,7 +4,7 @@
 //
 // Invariants. Nothing waits for ever: a peer that sends no byte for
 // ReadDeadline, or takes none for WriteDeadline, is given up, however alive its
-// sockets look. Nothing piles up: at most Queue frames wait on a connection,
+// sockets look. Nothing piles up: at most Queue payloads wait on a connection,
 // and TrySend says so instead of waiting. A payload that arrives damaged is
 // reported with its header and costs that frame only; a damaged header ends the
 // connection. No buffer grows beyond twice what has really arrived. Once warm,
@@ -41,8 +41,9 @@ type Conn struct {
 	rbuf  []byte        // receive buffer, its whole length usable
 	head  [frame.HeaderSize]byte
 
-	slots chan struct{}            // one element per frame accepted and not yet written
-	queue chan item                // same capacity, so that whoever has a slot never waits
+	slots chan struct{}            // places: one element per frame accepted and not yet written
+	bare  chan struct{}            // the same for frames without a payload: see Config.Queue
+	queue chan item                // capacity of both, so that whoever has a slot never waits
 	batch []item                   // the writer's own: frames being written
 	heads [][frame.HeaderSize]byte // the writer's own: their headers
 	vec   [][]byte                 // the writer's own: memory for bufs
@@ -104,7 +105,8 @@ func newConn(raw *timed, r io.Reader, w io.Writer, cfg Config) *Conn {
 		cfg: cfg, raw: raw, limit: cfg.MaxPayload,
 		in:     bufio.NewReaderSize(r, 16<<10),
 		slots:  make(chan struct{}, cfg.Queue),
-		queue:  make(chan item, cfg.Queue),
+		bare:   make(chan struct{}, 2*cfg.Queue),
+		queue:  make(chan item, 3*cfg.Queue),
 		batch:  make([]item, 0, cfg.Queue),
 		heads:  make([][frame.HeaderSize]byte, cfg.Queue),
 		vec:    make([][]byte, 0, 2*cfg.Queue),

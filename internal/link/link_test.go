@@ -227,7 +227,8 @@ func TestOwnSleepIsForgiven(t *testing.T) {
 }
 
 // A peer that takes no bytes: as many frames as the queue holds are accepted,
-// the next is refused at once, and nothing is kept when the link ends.
+// the next is refused at once though there is room for cancels, and nothing is
+// kept when the link ends.
 func TestFullQueue(t *testing.T) {
 	const queue = 3
 	inBubble(t, link.Config{Queue: queue}, nil, nil, func(t *testing.T, a, b *link.Conn) {
@@ -241,6 +242,14 @@ func TestFullQueue(t *testing.T) {
 		}
 		if a.TrySend(frame.Header{Type: frame.Compute}, p) {
 			t.Error("room for one frame too many")
+		}
+		for i := range 2 * queue {
+			if !a.TrySend(frame.Header{Type: frame.Cancel}, nil) {
+				t.Errorf("no room for cancel %d of %d", i+1, 2*queue)
+			}
+		}
+		if a.TrySend(frame.Header{Type: frame.Cancel}, nil) {
+			t.Error("room for one cancel too many")
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()

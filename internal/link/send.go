@@ -9,8 +9,8 @@ import (
 
 // TrySend queues a frame of header h and payload p, nil for none, without ever
 // waiting; it sets h's Length and PayloadCRC. It is false, and the frame is
-// lost, if Queue frames wait already, if the connection has ended, or if p is
-// longer than its type may be. The queue takes its own reference to p and
+// lost, if as many wait already as Config.Queue allows, if the connection has
+// ended, or if p is longer than its type may be. The queue takes its own reference to p and
 // releases it once the frame is written or dropped: the caller keeps his. Once
 // it is true the frame may still be lost with the connection.
 func (c *Conn) TrySend(h frame.Header, p *Payload) bool {
@@ -18,7 +18,7 @@ func (c *Conn) TrySend(h frame.Header, p *Payload) bool {
 		return false
 	}
 	select {
-	case c.slots <- struct{}{}:
+	case c.places(p) <- struct{}{}:
 		return c.push(h, p, nil) == nil
 	default:
 		return false
@@ -31,7 +31,7 @@ func (c *Conn) Send(ctx context.Context, h frame.Header, p *Payload) error {
 	if err := c.fit(&h, p); err != nil {
 		return err
 	}
-	if err := c.slot(ctx); err != nil {
+	if err := c.place(ctx, p); err != nil {
 		return err
 	}
 	return c.push(h, p, nil)
@@ -40,7 +40,7 @@ func (c *Conn) Send(ctx context.Context, h frame.Header, p *Payload) error {
 // Flush waits until everything queued before is handed to the operating
 // system. Its error is ctx's or Err.
 func (c *Conn) Flush(ctx context.Context) error {
-	if err := c.slot(ctx); err != nil {
+	if err := c.place(ctx, nil); err != nil {
 		return err
 	}
 	flushed := make(chan struct{})
@@ -69,10 +69,18 @@ func (c *Conn) fit(h *frame.Header, p *Payload) error {
 	return nil
 }
 
-// slot waits for room in the queue.
-func (c *Conn) slot(ctx context.Context) error {
+// places are those in the queue for frames with this payload.
+func (c *Conn) places(p *Payload) chan struct{} {
+	if p == nil {
+		return c.bare
+	}
+	return c.slots
+}
+
+// place waits for room in the queue.
+func (c *Conn) place(ctx context.Context, p *Payload) error {
 	select {
-	case c.slots <- struct{}{}:
+	case c.places(p) <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -81,7 +89,7 @@ func (c *Conn) slot(ctx context.Context) error {
 	}
 }
 
-// push queues a frame; the caller has a slot, which push gives back on error.
+// push queues a frame; the caller has a place, which push gives back on error.
 func (c *Conn) push(h frame.Header, p *Payload, flushed chan<- struct{}) error {
 	h.PayloadCRC = 0
 	if p != nil {
@@ -90,7 +98,7 @@ func (c *Conn) push(h frame.Header, p *Payload, flushed chan<- struct{}) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		<-c.slots
+		<-c.places(p)
 		return c.err
 	}
 	if p != nil {
@@ -200,21 +208,26 @@ func (c *Conn) writeVec() error {
 	return c.tls.Flush()
 }
 
-// settle releases the batch's payloads and slots and wakes its flushers. After
+// settle releases the batch's payloads and places and wakes its flushers. After
 // a failed write a flusher may be told of success; it loses nothing by that,
 // as written frames may be lost too.
 func (c *Conn) settle() {
 	for i := range c.batch {
 		it := &c.batch[i]
-		if it.payload != nil {
-			it.payload.Release()
-		}
 		if it.flushed != nil {
 			close(it.flushed)
 		}
+		c.leave(it)
 		c.batch[i] = item{}
-		<-c.slots
 	}
+}
+
+// leave gives back what a queued frame held.
+func (c *Conn) leave(it *item) {
+	if it.payload != nil {
+		it.payload.Release()
+	}
+	<-c.places(it.payload)
 }
 
 // drain drops what is queued; the connection has ended, so nothing is added.
@@ -222,10 +235,7 @@ func (c *Conn) drain() {
 	for {
 		select {
 		case it := <-c.queue:
-			if it.payload != nil {
-				it.payload.Release()
-			}
-			<-c.slots
+			c.leave(&it)
 		default:
 			return
 		}
