@@ -53,7 +53,7 @@ func inspectCommand() *cobra.Command {
 				return err
 			}
 			if n := len(r.Unsupported); n > 0 {
-				return fmt.Errorf("%s: %d nodes have operators that Starling does not have yet", args[0], n)
+				return fmt.Errorf("%s: %d of %d nodes have operators that Starling does not have yet", args[0], n, len(r.Nodes))
 			}
 			return nil
 		},

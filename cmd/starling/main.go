@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -30,7 +31,11 @@ var version = "unknown"
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		signals = append(signals, syscall.SIGHUP) // the terminal was closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends at once
 	// A reader that goes away (| head) must not end this process before it has
@@ -51,8 +56,13 @@ request.
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.DisableSuggestions = true // they take several lines
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(cmd, "%v", err)
+		text := err.Error()
+		if number, ok := errors.AsType[*strconv.NumError](err); ok { // says which function of Go parsed it
+			text = strings.ReplaceAll(text, number.Error(), number.Err.Error())
+		}
+		return usage(cmd, "%s", text)
 	})
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), workerCommand(), zooCommand(), benchCommand())
@@ -137,10 +147,23 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
-// withHint adds what to do next to the error of a file that is not there.
+// withHint adds what to do next to the error of a file that cannot be read.
 func withHint(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w; check the path", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; make it readable for you", err)
+	}
+	return err
+}
+
+// withStateHint does so for the state folder.
+func withStateHint(err error) error {
+	for _, cause := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
+		if errors.Is(err, cause) {
+			return fmt.Errorf("%w; make room, or choose another folder with --state", err)
+		}
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"text/tabwriter"
@@ -133,13 +134,35 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		c.Faults = append(c.Faults, fault)
 	}
 	c.Concurrency = o.concurrency
+	files := make(map[string]bool, len(o.outputs))
+	for _, output := range o.outputs {
+		_, path := splitOutput(output)
+		switch path = filepath.Clean(path); {
+		case filepath.Ext(path) != ".npy":
+			return usage(cmd, "--output %s: the name of the file must end in .npy", output)
+		case files[path]:
+			return usage(cmd, "--output: %s is named twice", path)
+		}
+		files[path] = true
+	}
 	return nil
+}
+
+// splitOutput splits an --output, FILE or NAME=FILE; without it, name is "".
+func splitOutput(s string) (name, path string) {
+	if name, path, ok := strings.Cut(s, "="); ok {
+		return name, path
+	}
+	return "", s
 }
 
 func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err error) {
 	if err := o.check(cmd); err != nil {
 		return err
 	}
+	progress := startProgress()
+	defer progress.stop()
+	progress.now(func() string { return "reading " + model })
 	name, path, named := strings.Cut(model, "=")
 	if !named {
 		name, path = strings.TrimSuffix(filepath.Base(model), ".onnx"), model
@@ -174,13 +197,16 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	}
 
 	ctx := cmd.Context()
+	if n := o.config.Workers + o.config.Parity; o.config.Workers > 0 {
+		progress.now(func() string { return fmt.Sprintf("cutting the model and starting %d workers", n) })
+	}
 	f, err := flock.Start(ctx, g, o.config)
 	if err != nil {
-		return err
+		return withStateHint(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var done atomic.Int64
-	stop := showProgress(&done, o.requests)
+	progress.now(func() string { return fmt.Sprintf("%d of %d requests", done.Load(), o.requests) })
 	report, err := f.Drive(ctx, flock.Load{
 		Requests: o.requests, Concurrency: o.concurrency, Input: requests.Tensors,
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
@@ -188,7 +214,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 			answers.take(i, a.Outputs)
 		},
 	})
-	stop()
+	progress.stop()
 	if err != nil {
 		return err
 	}
@@ -207,7 +233,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 		return err
 	}
 	for _, fault := range f.Unstruck() {
-		fmt.Fprintf(os.Stderr, "starling: fault %v did not strike: there were only %d requests\n", fault, o.requests)
+		fmt.Fprintf(os.Stderr, "starling: fault %v did not strike: the last request was number %d\n", fault, o.requests)
 	}
 	if report.Lost > 0 {
 		return fmt.Errorf("%d of %d requests lost, the first one: %w", report.Lost, report.Requests, report.FirstLoss)
@@ -242,15 +268,10 @@ func newAnswers(g *graph.Graph, inputs int, files, labels []string) (a *answers,
 		}
 	}()
 	for _, file := range files {
-		output, path := 0, file
-		if name, rest, ok := strings.Cut(file, "="); ok {
-			output, path = -1, rest
-			for i, o := range g.Outputs {
-				if o == name {
-					output = i
-				}
-			}
-			if output < 0 {
+		name, path := splitOutput(file)
+		output := 0
+		if name != "" {
+			if output = slices.Index(g.Outputs, name); output < 0 {
 				return a, fmt.Errorf("--output %s: the model has no output %q, it has %s", file, name, strings.Join(g.Outputs, ", "))
 			}
 		}
@@ -367,32 +388,4 @@ func classes(top []input.Class) string {
 		parts = append(parts, fmt.Sprintf("%s: %.4g", label, c.Score))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// showProgress shows a person how far the requests are, from a second on. The
-// returned function ends it.
-func showProgress(done *atomic.Int64, total int) (stop func()) {
-	if !terminal(os.Stderr) {
-		return func() {}
-	}
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		shown := false
-		for {
-			select {
-			case <-tick.C:
-				fmt.Fprintf(os.Stderr, "\r%d of %d requests", done.Load(), total)
-				shown = true
-			case <-quit:
-				if shown {
-					fmt.Fprint(os.Stderr, "\r\x1b[K")
-				}
-				return
-			}
-		}
-	}()
-	return func() { close(quit); <-ended }
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,8 +31,10 @@ taken in is kept and not sent again. The coordinator's token is read from
 STARLING_TOKEN.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, _, err := net.SplitHostPort(cfg.Join); err != nil {
+			if _, port, err := net.SplitHostPort(cfg.Join); err != nil {
 				return usage(cmd, "--join %q is not HOST:PORT", cfg.Join)
+			} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+				return usage(cmd, "--join %q: the port is not a number from 1 to 65535", cfg.Join)
 			}
 			if !(cfg.Speed > 0) {
 				return usage(cmd, "--emulate-speed %v is not a positive number", cfg.Speed)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -48,11 +49,14 @@ NAME is one of ` + strings.Join(zoo.Names(), ", ") + `.`,
 				}
 			}()
 			w := bufio.NewWriterSize(f, 1<<20)
-			if err := errors.Join(onnx.Encode(w, g), w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-				return fmt.Errorf("write %s: %w", file, err)
-			}
-			if err := cmd.Context().Err(); err != nil {
-				return err // interrupted: no file
+			for _, step := range []func() error{
+				func() error { return onnx.Encode(w, g) }, w.Flush,
+				func() error { return f.Chmod(0o644) }, f.Sync, f.Close,
+				func() error { return context.Cause(cmd.Context()) }, // interrupted: no file
+			} {
+				if err := step(); err != nil {
+					return fmt.Errorf("write %s: %w", file, err)
+				}
 			}
 			if err := os.Rename(f.Name(), file); err != nil {
 				return fmt.Errorf("write %s: %w; name a file", file, errors.Unwrap(err))

@@ -163,17 +163,19 @@ func openerFor(path string) (opener, error) {
 // openRegular opens a file that has a size: opening a pipe would wait.
 func openRegular(path string) (*os.File, int64, error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("%s: %w; check the path", path, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
+	if err == nil && !info.Mode().IsRegular() {
 		return nil, 0, fmt.Errorf("%s: is not a regular file; name a file", path)
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, fmt.Errorf("%s: %w; check the path", path, fs.ErrNotExist)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, 0, fmt.Errorf("%s: %w; make it readable for you", path, fs.ErrPermission)
+	case err != nil:
 		return nil, 0, err
 	}
 	return f, info.Size(), nil
