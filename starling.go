@@ -46,7 +46,8 @@ func NewTensor(data []float32, shape ...int) *Tensor { return tensor.FromSlice(d
 type Options struct {
 	Workers     int    // data slices of each layer, k; 0 runs without workers
 	Parity      int    // parity slices of each layer, r: 0 or 1
-	Split       string // auto (default), output or channel
+	Split       string // auto (default), output, input, channel, filter or spatial; see docs/cli.md
+	Redundancy  string // parity (default), replicate or none
 	Threads     int    // for computing, of each worker and of this process; default 1
 	Concurrency int    // requests in flight at once; more wait. Default 8
 	// WorkerCommand starts a worker process on this machine: the path of the
@@ -72,7 +73,7 @@ func Open(path string, opt Options) (*Model, error) {
 		return nil, err
 	}
 	f, err := flock.Start(context.Background(), g, flock.Config{
-		Workers: opt.Workers, Parity: opt.Parity, Split: opt.Split, Threads: opt.Threads,
+		Workers: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy, Threads: opt.Threads,
 		Concurrency: opt.Concurrency, Command: opt.WorkerCommand, Log: opt.Log,
 	})
 	if err != nil {

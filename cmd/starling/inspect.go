@@ -133,10 +133,11 @@ func (r *inspection) fill(g *graph.Graph) {
 			info.FLOPs = graph.FLOPs(g, n)
 			r.FLOPs += info.FLOPs
 			if l, _, err := engine.LinearOf(g, n); err == nil {
-				info.Split, info.Rows = plan.Output, l.Rows
+				info.Split = plan.Output
 				if l.Op == "Conv" {
 					info.Split = plan.Channel
 				}
+				info.Rows, _ = plan.Units(l, info.Split) // every layer has one of the two
 			}
 		}
 		r.Nodes = append(r.Nodes, info)

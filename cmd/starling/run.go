@@ -29,7 +29,6 @@ import (
 // runOptions are the flags of starling run.
 type runOptions struct {
 	config      flock.Config
-	redundancy  string
 	requests    int
 	concurrency int
 	seed        uint64
@@ -63,8 +62,9 @@ uniform random tensor in [-1, 1) is used.`,
 	f.SortFlags = false
 	f.IntVar(&o.config.Workers, "workers", 4, "data slices K of each layer, a worker each; 0 runs the model without workers")
 	f.IntVar(&o.config.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
-	f.StringVar(&o.redundancy, "redundancy", "parity", "parity, or none: a lost worker's requests are lost")
-	f.StringVar(&o.config.Split, "split", "auto", "layers to split: auto, output (dense) or channel (convolutions)")
+	f.StringVar(&o.config.Redundancy, "redundancy", "parity", "parity; replicate: 2·K workers, two hold each slice; or none: a lost worker's requests are lost")
+	f.StringVar(&o.config.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial")
+	f.Float64SliceVar(&o.config.Speeds, "speeds", nil, "of all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
@@ -84,15 +84,15 @@ uniform random tensor in [-1, 1) is used.`,
 // check finds what is wrong with the flags alone.
 func (o *runOptions) check(cmd *cobra.Command) error {
 	c := &o.config
-	switch o.redundancy {
-	case "parity":
-	case "none":
+	switch c.Redundancy {
+	case plan.Parity:
+	case plan.None, plan.Replicate:
 		if cmd.Flags().Changed("parity") && c.Parity > 0 {
-			return usage(cmd, "--redundancy none and --parity %d contradict each other", c.Parity)
+			return usage(cmd, "--redundancy %s and --parity %d contradict each other", c.Redundancy, c.Parity)
 		}
 		c.Parity = 0
 	default:
-		return usage(cmd, "--redundancy %q: there are parity and none", o.redundancy)
+		return usage(cmd, "--redundancy %q: there are %s, %s and %s", c.Redundancy, plan.Parity, plan.Replicate, plan.None)
 	}
 	switch {
 	case c.Workers < 0:
@@ -110,10 +110,12 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}
-	switch c.Split {
-	case plan.Auto, plan.Output, plan.Channel:
-	default:
-		return usage(cmd, "--split %q: there are %s, %s and %s", c.Split, plan.Auto, plan.Output, plan.Channel)
+	if !slices.Contains(plan.Kinds, c.Split) {
+		return usage(cmd, "--split %q: there are %s", c.Split, strings.Join(plan.Kinds, ", "))
+	}
+	workers := (&plan.Options{Data: c.Workers, Parity: c.Parity, Redundancy: c.Redundancy}).Workers()
+	if c.Speeds != nil && len(c.Speeds) != workers {
+		return usage(cmd, "--speeds has %d numbers for %d workers", len(c.Speeds), workers)
 	}
 	switch input.Resize(o.resize) {
 	case input.Crop, input.Stretch:
@@ -125,11 +127,11 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		if err != nil {
 			return usage(cmd, "%v", err)
 		}
-		switch n := c.Workers + c.Parity; {
+		switch {
 		case c.Workers == 0:
 			return usage(cmd, "--workers 0 has no worker for --fault %s", spec)
-		case fault.Worker >= n:
-			return usage(cmd, "--fault %s: there are only %d workers, w1 to w%d", spec, n, n)
+		case fault.Worker >= workers:
+			return usage(cmd, "--fault %s: there are only %d workers, w1 to w%d", spec, workers, workers)
 		}
 		c.Faults = append(c.Faults, fault)
 	}
@@ -374,7 +376,11 @@ func planned(f *flock.Flock) string {
 	if f.Plan.N() == 0 {
 		return "run here, without workers"
 	}
-	return fmt.Sprintf("%d layers split over %d+%d workers", len(f.Plan.Layers), f.Plan.Data, f.Plan.Parity)
+	over := fmt.Sprintf("%d+%d", f.Plan.Data, f.Plan.Parity)
+	if f.Plan.Workers > f.Plan.Data+f.Plan.Parity {
+		over = fmt.Sprintf("2·%d", f.Plan.Data)
+	}
+	return fmt.Sprintf("%d layers split over %s workers", len(f.Plan.Layers), over)
 }
 
 // classes is a line as "7 seven 0.98, 1 one 0.01, …".

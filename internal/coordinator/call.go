@@ -9,6 +9,7 @@ import (
 
 	"starling/internal/engine"
 	"starling/internal/frame"
+	"starling/internal/kernel"
 	"starling/internal/link"
 	"starling/internal/plan"
 	"starling/internal/tensor"
@@ -22,9 +23,10 @@ type call struct {
 	session *engine.Session
 	answer  *Answer // of the request under way
 
-	parity  []float32   // results of the parity slice [Outer, height, Inner]
-	others  [][]float32 // scratch of decode
-	scratch []float32   // of recompute; nil until it is needed
+	inputs  []*link.Payload // of scatter, by result
+	aside   [][]float32     // by result: those that do not go into the output as they are
+	others  [][]float32     // scratch of decode
+	scratch scratch         // of recompute
 	changed chan struct{}
 	timer   *time.Timer
 
@@ -32,7 +34,7 @@ type call struct {
 	request uint64
 	layer   int       // of the plan; none between layers
 	out     []float32 // the layer's output [Outer, Rows, Inner]
-	slices  []part    // by slice: k data, then r parity
+	slices  []part    // of the layer under way
 }
 
 const none = -1
@@ -50,23 +52,15 @@ const (
 	lost    partState = iota // nobody will give it
 	pending                  // sent, no result yet
 	filling                  // its result is being written into the output
-	arrived
+	arrived                  // also a result that a copy had given before
 )
 
 func newCall(c *Coordinator) *call {
 	l := &call{
 		c: c, session: c.program.NewSession(), layer: none,
 		changed: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
-		slices: make([]part, c.plan.N()), others: make([][]float32, 0, max(c.plan.Data, 1)),
 	}
 	l.timer.Stop()
-	if c.plan.Parity > 0 {
-		size := 0
-		for _, layer := range c.plan.Layers {
-			size = max(size, layer.Linear.OutputLen(layer.Height(c.plan.Data)))
-		}
-		l.parity = make([]float32, size)
-	}
 	return l
 }
 
@@ -83,27 +77,34 @@ func (l *call) Linear(ctx context.Context, layer int, dst, x []float32) error {
 	if err != nil {
 		return err
 	}
+	if l.c.plan.Layers[layer].Sums() {
+		l.sum(layer, dst)
+		return nil
+	}
 	return l.decode(layer, dst, x)
 }
 
-// scatter sends the input to every worker that can take it at once: one copy
-// of it, shared by all connections, because a slow connection may still be
-// writing it when this request is long answered.
-func (l *call) scatter(layer int, dst, x []float32) {
+// scatter sends every slice its input, if its worker can take it at once. One
+// copy of an input is shared by all that take it, because a slow connection may
+// still be writing it when this request is long answered.
+func (l *call) scatter(number int, dst, x []float32) {
 	c := l.c
-	input := link.PayloadOf(tensor.Bytes(x))
-	defer input.Release()
+	layer := &c.plan.Layers[number]
+	l.prepare(layer)
+	l.fillInputs(number, x)
+	defer l.releaseInputs()
 	l.mu.Lock()
-	l.layer, l.out = layer, dst
-	for i := range l.slices {
-		l.slices[i] = part{}
+	l.layer, l.out = number, dst
+	l.slices = l.slices[:0]
+	for range layer.Workers {
+		l.slices = append(l.slices, part{})
 	}
 	l.mu.Unlock()
-	for w, m := range c.members {
+	for s, w := range layer.Workers {
+		m := c.members[w]
 		c.mu.Lock()
 		conn, ready := m.conn, m.ready
 		c.mu.Unlock()
-		s := c.plan.SliceOf(layer, w)
 		p := part{state: pending, conn: conn, worker: m}
 		if !ready {
 			p.state = lost
@@ -114,11 +115,58 @@ func (l *call) scatter(layer int, dst, x []float32) {
 		if !ready {
 			continue
 		}
-		h := frame.Header{Type: frame.Compute, Request: l.request, Layer: uint32(layer), Slice: uint32(s)}
-		if !conn.TrySend(h, input) {
+		h := frame.Header{Type: frame.Compute, Request: l.request, Layer: uint32(number), Slice: uint32(s), Nth: uint32(layer.Nth(s))}
+		if !conn.TrySend(h, l.inputs[s%len(l.inputs)]) {
 			l.setLost(s)
 		}
 	}
+}
+
+// prepare makes room for the results that are kept aside.
+func (l *call) prepare(layer *plan.Layer) {
+	for u := range layer.Results() {
+		if u == len(l.aside) {
+			l.aside = append(l.aside, nil)
+		}
+		if u >= layer.K() || layer.Sums() {
+			l.aside[u] = sized(l.aside[u], layer.Slice(u).OutputLen())
+		}
+	}
+}
+
+func sized(x []float32, n int) []float32 {
+	if cap(x) < n {
+		return make([]float32, n)
+	}
+	return x[:n]
+}
+
+// fillInputs makes what each result is computed from: one payload for all, or
+// each data slice's part of x and then the parities' combinations of those.
+func (l *call) fillInputs(number int, x []float32) {
+	layer := &l.c.plan.Layers[number]
+	if layer.SharesInput() {
+		l.inputs = append(l.inputs, link.PayloadOf(tensor.Bytes(x)))
+		return
+	}
+	l.others = l.others[:0]
+	for u := range layer.Results() {
+		p := link.NewPayload(4 * layer.Slice(u).InputLen())
+		l.inputs = append(l.inputs, p)
+		if u < layer.K() {
+			layer.Input(u, p.Float32s(), x)
+			l.others = append(l.others, p.Float32s())
+		} else {
+			l.c.codes[number].Encode(p.Float32s(), l.others)
+		}
+	}
+}
+
+func (l *call) releaseInputs() {
+	for _, p := range l.inputs {
+		p.Release()
+	}
+	l.inputs = l.inputs[:0]
 }
 
 func (l *call) setLost(slice int) {
@@ -167,18 +215,23 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) {
 		l.mu.Unlock()
 		return
 	}
-	layer := l.c.plan.Layers[l.layer]
-	if len(payload) != 4*layer.Linear.OutputLen(layer.Height(s)) {
+	layer := &l.c.plan.Layers[l.layer]
+	if len(payload) != 4*layer.Slice(s).OutputLen() {
 		p.state = lost
 		l.mu.Unlock()
 		l.notify()
 		return
 	}
+	u, out := s%layer.Results(), l.out
+	if l.state(layer, u) >= filling {
+		p.state = arrived // too late to be used, but it is there
+		l.mu.Unlock()
+		return
+	}
 	p.state = filling
-	out := l.out
 	l.mu.Unlock()
 
-	l.place(layer, s, out, tensor.View[float32](payload))
+	l.place(layer, u, out, tensor.View[float32](payload))
 
 	l.mu.Lock()
 	p.state = arrived
@@ -186,35 +239,33 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) {
 	l.notify()
 }
 
-// place copies the result [Outer, height, Inner] of slice s to where it
-// belongs: its rows of out, or the parity buffer.
-func (l *call) place(layer plan.Layer, s int, out, result []float32) {
-	if s >= l.c.plan.Data {
-		copy(l.parity, result)
+// place copies result u to where it belongs: to its part of out, or aside.
+func (l *call) place(layer *plan.Layer, u int, out, result []float32) {
+	if u >= layer.K() || layer.Sums() {
+		copy(l.aside[u], result)
 		return
 	}
-	size := layer.Height(s) * layer.Linear.Inner
-	for o := range layer.Linear.Outer {
-		copy(rowsOf(layer, s, out, o), result[o*size:(o+1)*size])
+	layer.Place(u, out, result)
+}
+
+// state is how result u stands: as the best of the slices that give it. mu is
+// held, or the layer is settled.
+func (l *call) state(layer *plan.Layer, u int) partState {
+	best := lost
+	for s := u; s < len(l.slices); s += layer.Results() {
+		best = max(best, l.slices[s].state)
 	}
+	return best
 }
 
-// rowsOf is the part of out [Outer, Rows, Inner] that data slice s fills at
-// outer index o.
-func rowsOf(layer plan.Layer, s int, out []float32, o int) []float32 {
-	begin, end := layer.Rows(s)
-	base := o * layer.Linear.Rows
-	return out[(base+begin)*layer.Linear.Inner : (base+end)*layer.Linear.Inner]
-}
-
-// count says how the slices stand: results that are there, results that may
-// still come, results being written; whether a data slice is not there; and
+// count says how the results stand: those that are there, those that may still
+// come, those being written; whether one of a data slice is not there; and
 // whether one of those may still come from a worker that is usually on time.
-func (l *call) count() (have, open, busy int, missing, hopeful bool) {
+func (l *call) count(layer *plan.Layer) (have, open, busy int, missing, hopeful bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, p := range l.slices {
-		switch p.state {
+	for u := range layer.Results() {
+		switch l.state(layer, u) {
 		case arrived:
 			have++
 			continue
@@ -223,9 +274,11 @@ func (l *call) count() (have, open, busy int, missing, hopeful bool) {
 		case pending:
 			open++
 		}
-		if i < l.c.plan.Data {
+		if u < layer.K() {
 			missing = true
-			hopeful = hopeful || p.state == pending && !p.worker.late.Load()
+			for s := u; s < len(l.slices); s += layer.Results() {
+				hopeful = hopeful || l.slices[s].state == pending && !l.slices[s].worker.late.Load()
+			}
 		}
 	}
 	return have, open, busy, missing, hopeful
@@ -235,7 +288,8 @@ func (l *call) count() (have, open, busy int, missing, hopeful bool) {
 // worth it is over), computing here what nobody else will give.
 func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float32) error {
 	c := l.c
-	k, coded := c.plan.Data, c.plan.Parity > 0
+	pl := &c.plan.Layers[layer]
+	k, coded := pl.K(), pl.Cover != plan.None
 	usual := &c.usual[layer]
 	var patience, grace time.Time
 	if u := usual.Load(); coded && u > 0 {
@@ -246,7 +300,7 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 	vain := false // the layer has computed here because patience ended
 	defer l.timer.Stop()
 	for {
-		have, open, busy, missing, hopeful := l.count()
+		have, open, busy, missing, hopeful := l.count(pl)
 		now := time.Now()
 		wake := patience
 		switch {
@@ -309,11 +363,12 @@ func learn(usual *atomic.Int64, took time.Duration) {
 func (l *call) lostError(layer int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := &LostError{Layer: l.c.plan.Layers[layer].Node}
-	for s := range l.c.plan.Data {
-		if l.slices[s].state == lost {
-			e.Slices = append(e.Slices, s)
-			e.Workers = append(e.Workers, l.slices[s].worker.name)
+	pl := &l.c.plan.Layers[layer]
+	e := &LostError{Layer: pl.Node}
+	for j := range pl.K() {
+		if l.state(pl, j) == lost {
+			e.Slices = append(e.Slices, j)
+			e.Workers = append(e.Workers, l.slices[j].worker.name)
 		}
 	}
 	return e
@@ -322,38 +377,41 @@ func (l *call) lostError(layer int) error {
 // recompute computes one data slice that is not there, lost ones first.
 func (l *call) recompute(layer int, x []float32) error {
 	c := l.c
-	pl := c.plan.Layers[layer]
+	pl := &c.plan.Layers[layer]
 	l.mu.Lock()
-	s := none
-	for i := range c.plan.Data {
-		state := l.slices[i].state
-		if state == lost || state == pending && s == none {
-			s = i
+	j := none
+	for i := range pl.K() {
+		state := l.state(pl, i)
+		if state == lost || state == pending && j == none {
+			j = i
 			if state == lost {
 				break
 			}
 		}
 	}
-	if s == none {
+	if j == none {
 		l.mu.Unlock()
 		return nil
 	}
-	p := &l.slices[s]
-	if p.state == pending {
-		l.giveUp(layer, s)
+	for s := j; s < len(l.slices); s += pl.Results() {
+		if l.slices[s].state == pending {
+			l.giveUp(layer, s)
+			l.slices[s].state = lost
+		}
 	}
+	p := &l.slices[j]
 	out, worker := l.out, p.worker
 	p.state, p.worker = filling, nil // what its worker may still send is not wanted
 	l.mu.Unlock()
 
 	state := arrived
-	var err error
-	if l.scratch, err = c.local.compute(c.pool, layer, s, x, l.scratch); err != nil {
+	err := c.local.compute(c.pool, layer, j, x, &l.scratch)
+	if err != nil {
 		state = lost
-		err = fmt.Errorf("compute slice %d of layer %s here: %w", s, pl.Node, err)
+		err = fmt.Errorf("compute slice %d of layer %s here: %w", j, pl.Node, err)
 	} else {
-		l.place(pl, s, out, l.scratch)
-		l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: s, Worker: worker.slot})
+		l.place(pl, j, out, l.scratch.result)
+		l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: j, Worker: worker.slot})
 	}
 	l.mu.Lock()
 	p.state = state
@@ -379,8 +437,9 @@ func (l *call) settle(layer int, err error) {
 		<-l.changed // a reader is copying out of memory, no network involved
 	}
 	missing := false
-	for _, p := range l.slices[:l.c.plan.Data] {
-		missing = missing || p.state != arrived
+	pl := &l.c.plan.Layers[layer]
+	for j := range pl.K() {
+		missing = missing || l.state(pl, j) != arrived
 	}
 	for s, p := range l.slices {
 		switch {
@@ -409,34 +468,51 @@ func (l *call) cancel(layer, s int) {
 	l.slices[s].conn.TrySend(frame.Header{Type: frame.Cancel, Request: l.request, Layer: uint32(layer), Slice: uint32(s)}, nil)
 }
 
+// sum adds the partial sums that the data slices gave, in their order.
+func (l *call) sum(layer int, dst []float32) {
+	copy(dst, l.aside[0])
+	for _, y := range l.aside[1:l.c.plan.Layers[layer].K()] {
+		kernel.Add(dst, dst, y)
+	}
+}
+
 // decode recovers the data slice that is not there, straight into dst. Where a
 // sum of results overflows, which one of them need not, it is computed here
 // from the layer's input x.
 func (l *call) decode(layer int, dst, x []float32) error {
 	c := l.c
+	pl := &c.plan.Layers[layer]
 	missing := none
-	for s := range c.plan.Data {
-		if l.slices[s].state != arrived {
-			missing = s
+	for j := range pl.K() {
+		if l.state(pl, j) != arrived {
+			missing = j
 		}
 	}
 	if missing == none {
 		return nil
 	}
 	begin := time.Now()
-	pl := c.plan.Layers[layer]
-	size := pl.Height(c.plan.Data) * pl.Linear.Inner
-	for o := range pl.Linear.Outer {
+	parity := l.aside[pl.K()]
+	size := len(parity) / pl.Blocks()
+	for o := range pl.Blocks() {
 		l.others = l.others[:0]
-		for s := range c.plan.Data {
-			if s != missing {
-				l.others = append(l.others, rowsOf(pl, s, dst, o))
+		for j := range pl.K() {
+			if j != missing {
+				l.others = append(l.others, pl.Block(j, dst, o))
 			}
 		}
-		if !c.code.Recover(rowsOf(pl, missing, dst, o), l.parity[o*size:(o+1)*size], l.others) {
+		block := parity[o*size : (o+1)*size]
+		to := block // tiles overlap: others may lie in the missing one
+		if pl.Cover == plan.Parity {
+			to = pl.Block(missing, dst, o)
+		}
+		if !c.codes[layer].Recover(to, block, l.others) {
 			l.slices[missing].state = lost
 			return l.recompute(layer, x)
 		}
+	}
+	if pl.Cover == plan.Inputs {
+		pl.Place(missing, dst, parity)
 	}
 	w := l.slices[missing].worker
 	w.decoded.Add(1)

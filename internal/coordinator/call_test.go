@@ -51,14 +51,14 @@ func TestLateDelivery(t *testing.T) {
 			for s := range p.N() {
 				l := &call{
 					c: &Coordinator{plan: p}, changed: make(chan struct{}, 1),
-					request: 5, layer: c.layer, out: []float32{0}, parity: []float32{0},
+					request: 5, layer: c.layer, out: []float32{0}, aside: [][]float32{nil, {0}},
 					slices: make([]part, p.N()),
 				}
 				l.slices[s] = part{state: pending, worker: w}
 				c.h.Slice = uint32(s)
 				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
-				if taken := l.slices[s].state == arrived; taken != c.taken || (l.out[0]+l.parity[0] == 7) != c.taken {
-					t.Errorf("slice %d: state %d, output %v, parity %v", s, l.slices[s].state, l.out, l.parity)
+				if taken := l.slices[s].state == arrived; taken != c.taken || (l.out[0]+l.aside[1][0] == 7) != c.taken {
+					t.Errorf("slice %d: state %d, output %v, parity %v", s, l.slices[s].state, l.out, l.aside)
 				}
 			}
 		})

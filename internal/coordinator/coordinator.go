@@ -90,7 +90,7 @@ type Coordinator struct {
 	cfg     Config
 	log     *slog.Logger
 	plan    *plan.Plan
-	code    parity.Code
+	codes   []parity.Code // by layer; zero where the cover is no code
 	shards  []shard.Info
 	program *engine.Program
 	pool    *kernel.Pool
@@ -152,17 +152,22 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		usual:   make([]atomic.Int64, len(p.Layers)),
 	}
 	split := make(map[string]int, len(p.Layers))
-	for i, l := range p.Layers {
-		split[l.Node] = i
-		size := 2 * 4 * int64(l.Linear.OutputLen(l.Height(p.Data)))
-		c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
-	}
 	var err error
-	if p.Data > 0 {
-		if c.code, err = parity.New(p.Data, p.Parity); err != nil {
-			c.pool.Close()
-			return nil, err
+	for i := range p.Layers {
+		l := &p.Layers[i]
+		split[l.Node] = i
+		for s := range l.N() {
+			size := 2 * 4 * int64(l.Slice(s).OutputLen())
+			c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
 		}
+		var code parity.Code
+		if l.R() > 0 {
+			if code, err = parity.New(l.K(), l.R()); err != nil {
+				c.pool.Close()
+				return nil, err
+			}
+		}
+		c.codes = append(c.codes, code)
 	}
 	if c.program, err = engine.Compile(g, engine.Options{Split: split, Pool: c.pool}); err != nil {
 		c.pool.Close()

@@ -33,30 +33,34 @@ func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 	return f
 }
 
-// compute returns the result [Outer, height, Inner] of data slice s, in scratch
-// if that is large enough.
-func (f *fallback) compute(pool *kernel.Pool, layer, s int, x, scratch []float32) ([]float32, error) {
-	slice, err := f.slice(layer, s)
+// scratch is memory that fallback.compute uses again.
+type scratch struct{ input, result []float32 }
+
+// compute leaves the result of data slice j in memory.result.
+func (f *fallback) compute(pool *kernel.Pool, layer, j int, x []float32, memory *scratch) error {
+	slice, err := f.slice(layer, j)
 	if err != nil {
-		return scratch, err
+		return err
 	}
-	pl := f.plan.Layers[layer]
-	size := pl.Linear.OutputLen(pl.Height(s))
-	if cap(scratch) < size {
-		scratch = make([]float32, size)
+	pl := &f.plan.Layers[layer]
+	if !pl.SharesInput() {
+		memory.input = sized(memory.input, pl.Slice(j).InputLen())
+		pl.Input(j, memory.input, x)
+		x = memory.input
 	}
-	slice.Run(pool, scratch[:size], x, nil)
-	return scratch[:size], nil
+	memory.result = sized(memory.result, pl.Slice(j).OutputLen())
+	slice.Run(pool, memory.result, x, nil)
+	return nil
 }
 
-func (f *fallback) slice(layer, s int) (*engine.Slice, error) {
+func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := [2]int{layer, s}
+	key := [2]int{layer, j}
 	if slice := f.slices[key]; slice != nil {
 		return slice, nil
 	}
-	pl := f.plan.Layers[layer]
+	pl := &f.plan.Layers[layer]
 	w := f.weights[layer]
 	if w == nil {
 		var err error
@@ -65,8 +69,7 @@ func (f *fallback) slice(layer, s int) (*engine.Slice, error) {
 		}
 		f.weights[layer] = w
 	}
-	begin, end := pl.Rows(s)
-	slice, err := engine.NewSlice(pl.Linear, w[begin*pl.Linear.Cols:end*pl.Linear.Cols], end-begin)
+	slice, err := engine.NewSlice(pl.Slice(j), pl.Weights(j, w))
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func newImpostor(t testing.TB, p *prepared, slot int, answer func(*impostor, fra
 	}
 	im := &impostor{t: t, p: p, slot: slot, shard: sh, slices: map[uint32]*engine.Slice{}, answer: answer, ended: make(chan struct{})}
 	for _, s := range sh.Slices {
-		if im.slices[uint32(s.Layer)], err = engine.NewSlice(s.Linear, s.Weights, s.Rows); err != nil {
+		if im.slices[uint32(s.Layer)], err = engine.NewSlice(s.Linear, s.Weights); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,14 +85,13 @@ func (im *impostor) serve() {
 		case frame.Assign:
 			im.conn.TrySend(frame.Header{Type: frame.Ready}, nil)
 		case frame.Compute:
-			var rows int
 			var linear engine.Linear
 			for _, s := range im.shard.Slices {
 				if uint32(s.Layer) == h.Layer {
-					rows, linear = s.Rows, s.Linear
+					linear = s.Linear
 				}
 			}
-			right := make([]float32, linear.OutputLen(rows))
+			right := make([]float32, linear.OutputLen())
 			im.slices[h.Layer].Run(nil, right, tensor.View[float32](payload), nil)
 			h.Type, h.Length, h.PayloadCRC = frame.Result, 0, 0
 			im.answer(im, h, right)
@@ -152,7 +151,7 @@ func TestImpostor(t *testing.T) {
 			for s := range im.p.plan.N() {
 				if other := h; uint32(s) != h.Slice {
 					other.Slice = uint32(s)
-					im.send(other, wrong(layer.Linear.OutputLen(layer.Height(s))))
+					im.send(other, wrong(layer.Slice(s).OutputLen()))
 				}
 			}
 		}},

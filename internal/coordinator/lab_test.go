@@ -133,7 +133,15 @@ type prepared struct {
 // prepare cuts a graph.
 func prepare(t testing.TB, g *graph.Graph, k, r int) *prepared {
 	t.Helper()
-	p := planOf(t, g, k, r)
+	return prepareBy(t, g, plan.Options{Data: k, Parity: r})
+}
+
+func prepareBy(t testing.TB, g *graph.Graph, opt plan.Options) *prepared {
+	t.Helper()
+	p, err := plan.New(g, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp(shardsDir, "") //nolint:usetesting // models live as long as the whole test run
 	if err != nil {
 		t.Fatal(err)
@@ -396,15 +404,6 @@ func (m *machine) heal() {
 func folder(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "state")
-}
-
-func planOf(t testing.TB, g *graph.Graph, k, r int) *plan.Plan {
-	t.Helper()
-	p, err := plan.New(g, plan.Options{Data: k, Parity: r})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 func runWorker(ctx context.Context, t *testing.T, cfg worker.Config) {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"math"
 
 	"starling/internal/graph"
@@ -24,14 +23,12 @@ func (c *compiler) layer(n *graph.Node) error {
 	l, err := linearOf(c.g, n)
 	number, split := c.opt.Split[n.Name]
 	switch {
-	case split && err == nil && l.Conv.Groups > 1:
-		return fmt.Errorf("split: %w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
 	case split && err == nil:
 		c.split[n.Name], c.p.split = true, true
 		c.p.steps = append(c.p.steps, step{node: n.Name, layer: number, x: x, dst: dst})
 		c.touch(x, dst)
 	case err == nil:
-		slice, err := NewSlice(l, weightsOf(c.g, n, l), l.Rows)
+		slice, err := NewSlice(l, weightsOf(c.g, n, l))
 		if err != nil {
 			return err
 		}

@@ -10,21 +10,22 @@ import (
 	"starling/internal/tensor"
 )
 
-// Linear is the linear part of a layer, y = W·x before bias and activation:
-// what a worker must know to compute rows of it. It is plain data that is
-// written to shard files as JSON, so what comes from outside must pass
-// Validate before anything else is done with it.
+// Linear is the linear part of a layer, y = W·x before bias and activation, or a
+// part of it that is computed apart, as some of its rows, columns or output
+// cells: package plan cuts it. It is plain data that is written to shard files
+// as JSON, so what comes from outside must pass Validate before anything else
+// is done with it.
 type Linear struct {
 	Op         string        // "Gemm", "MatMul" or "Conv"
-	Rows, Cols int           // W is [Rows,Cols]: all rows of the layer
+	Rows, Cols int           // W is [Rows,Cols]
 	Outer      int           // y is [Outer,Rows,Inner]: the batch,
 	Inner      int           // and for a Conv OH·OW, else 1
 	Conv       kernel.Conv2D // zero unless Op is "Conv"
 }
 
-// ErrNotLinear is wrapped by the error of LinearOf for a node whose rows
-// cannot be computed apart from each other with constant weights.
-var ErrNotLinear = errors.New("not a layer that can be split by rows")
+// ErrNotLinear is wrapped by the error of LinearOf for a node that is not a
+// product with constant weights.
+var ErrNotLinear = errors.New("not a layer that can be split")
 
 // Validate says whether the sizes are positive, agree with each other and fit
 // this machine's int as bytes of float32.
@@ -66,30 +67,35 @@ func (l Linear) InputLen() int {
 	return l.Outer * l.Cols
 }
 
-// OutputLen is the number of elements of an output of that many rows.
-func (l Linear) OutputLen(rows int) int { return l.Outer * rows * l.Inner }
+// OutputLen is the number of elements of the output.
+func (l Linear) OutputLen() int { return l.Outer * l.Rows * l.Inner }
+
+// OfRows is l with weights of that many rows. Its results have the bits of the
+// same rows of l. A convolution must have one group.
+func (l Linear) OfRows(rows int) Linear {
+	l.Rows = rows
+	if l.Op == "Conv" {
+		l.Conv.M = rows
+	}
+	return l
+}
 
 // LinearOf returns the linear part of a node of a prepared graph, and its
 // weights, f32 row-major [Rows,Cols]. Where they lie so in the graph's constant
 // (Conv, Gemm with transB) w views it and must not be written; else it is a
 // transposed copy. The error wraps ErrNotLinear where the node cannot be split.
 //
-// Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11), of groups 1 only. Gemm: opset
-// 13, y = A·B' with W = B'ᵀ; alpha, beta and C come after the linear part.
+// Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11). Gemm: opset 13, y = A·B' with W = B'ᵀ; alpha, beta and C come after the linear part.
 // MatMul: opset 13, the right operand constant and at most 2-D.
 func LinearOf(g *graph.Graph, n *graph.Node) (Linear, []float32, error) {
 	l, err := linearOf(g, n)
-	if err == nil && l.Op == "Conv" && l.Conv.Groups > 1 {
-		err = fmt.Errorf("%w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
-	}
 	if err != nil {
 		return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
 	}
 	return l, weightsOf(g, n, l), nil
 }
 
-// linearOf is LinearOf without weights, grouped convolutions included, its
-// errors without the node's name.
+// linearOf is LinearOf without weights, its errors without the node's name.
 func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
 	var weights *tensor.Tensor
 	switch n.Op {

@@ -7,56 +7,50 @@ import (
 	"starling/internal/kernel"
 )
 
-// Slice computes some rows of a layer's linear part. Its results have the bits
-// of the same rows of the whole layer, whichever rows they are: which kernel
-// runs depends on the layer and the batch alone. A Slice is never written after
-// NewSlice, so it is safe for concurrent use.
+// Slice computes a layer's linear part, or a part of it. Its results have the
+// bits of the same elements of the whole layer, wherever rows or output cells
+// are cut: which kernel runs depends on the operator and the batch, and kernels
+// sum in one order. A Slice is never written after NewSlice, so it is safe for
+// concurrent use.
 type Slice struct {
 	linear Linear
-	rows   int
 
 	// Exactly one of these is set.
-	weights []float32      // [rows,Cols], dense and a batch of one
+	weights []float32      // [Rows,Cols], dense and a batch of one
 	packed  *kernel.Packed // dense, larger batches
 	conv    *kernel.Conv
 }
 
-// NewSlice returns a slice of the layer whose weights are w, f32 [rows,Cols]
-// row-major. w is kept and read in place where the batch is 1 (it may be a
-// read-only mapping of a file); else it is copied in the kernels' own order and
-// not kept. A grouped convolution has one slice only, of all rows.
-func NewSlice(l Linear, w []float32, rows int) (*Slice, error) {
+// NewSlice returns the slice of weights w, f32 [Rows,Cols] row-major. w is kept
+// and read in place where the batch is 1 (it may be a read-only mapping of a
+// file); else it is copied in the kernels' own order and not kept.
+func NewSlice(l Linear, w []float32) (*Slice, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
 	}
-	if rows < 1 || rows > l.Rows {
-		return nil, fmt.Errorf("slice of %d rows of a layer that has %d", rows, l.Rows)
+	if len(w) != l.Rows*l.Cols {
+		return nil, fmt.Errorf("slice of shape [%d,%d] has %d weights", l.Rows, l.Cols, len(w))
 	}
-	if len(w) != rows*l.Cols {
-		return nil, fmt.Errorf("slice of shape [%d,%d] has %d weights", rows, l.Cols, len(w))
-	}
-	s := &Slice{linear: l, rows: rows}
+	s := &Slice{linear: l}
 	switch {
-	case l.Op == "Conv" && l.Conv.Groups > 1 && rows != l.Rows:
-		return nil, fmt.Errorf("%w: Conv has %d groups", ErrNotLinear, l.Conv.Groups)
 	case l.Op == "Conv":
-		s.conv = kernel.NewConv(l.Conv, w, rows)
+		s.conv = kernel.NewConv(l.Conv, w, l.Rows)
 	case l.Outer == 1:
 		s.weights = w
 	default:
-		s.packed = kernel.Pack(w, rows, l.Cols)
+		s.packed = kernel.Pack(w, l.Rows, l.Cols)
 	}
 	return s, nil
 }
 
-// Run computes dst [Outer,rows,Inner] from x, the layer's whole input, both f32
+// Run computes dst [Outer,Rows,Inner] from x, the part's input, both f32
 // row-major and not overlapping. Their lengths must be exact: a wrong one is a
 // bug of the caller and panics. If stop is not nil and becomes true, Run
 // returns false soon and dst is undefined. p may be nil for one thread. Nothing
 // is allocated once the kernels' scratch is warm.
 func (s *Slice) Run(p *kernel.Pool, dst, x []float32, stop *atomic.Bool) bool {
-	if len(x) != s.linear.InputLen() || len(dst) != s.linear.OutputLen(s.rows) {
-		panic(fmt.Sprintf("engine: slice of %d rows of %+v run with %d inputs and %d outputs", s.rows, s.linear, len(x), len(dst)))
+	if len(x) != s.linear.InputLen() || len(dst) != s.linear.OutputLen() {
+		panic(fmt.Sprintf("engine: slice of %+v run with %d inputs and %d outputs", s.linear, len(x), len(dst)))
 	}
 	switch {
 	case s.conv != nil:
@@ -64,13 +58,13 @@ func (s *Slice) Run(p *kernel.Pool, dst, x []float32, stop *atomic.Bool) bool {
 	case s.packed != nil:
 		return s.packed.Gemm(p, dst, x, s.linear.Outer, stop)
 	}
-	cols := s.linear.Cols
+	rows, cols := s.linear.Rows, s.linear.Cols
 	step := max(1, gemvBlock/cols)
-	for r := 0; r < s.rows; r += step {
+	for r := 0; r < rows; r += step {
 		if stop != nil && stop.Load() {
 			return false
 		}
-		end := min(r+step, s.rows)
+		end := min(r+step, rows)
 		kernel.Gemv(p, dst[r:end], s.weights[r*cols:end*cols], x, end-r, cols)
 	}
 	return true

@@ -67,8 +67,8 @@ func TestSlicesHaveTheBitsOfTheWhole(t *testing.T) {
 			t.Fatalf("%d weights for %+v", len(w), l)
 		}
 		x := fill(r, l.InputLen()).F32()
-		whole := make([]float32, l.OutputLen(l.Rows))
-		all, err := engine.NewSlice(l, w, l.Rows)
+		whole := make([]float32, l.OutputLen())
+		all, err := engine.NewSlice(l, w)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,11 +77,11 @@ func TestSlicesHaveTheBitsOfTheWhole(t *testing.T) {
 		cuts := cut(r, l.Rows)
 		for i, first := range cuts[:len(cuts)-1] {
 			rows := cuts[i+1] - first
-			s, err := engine.NewSlice(l, w[first*l.Cols:(first+rows)*l.Cols], rows)
+			s, err := engine.NewSlice(l.OfRows(rows), w[first*l.Cols:(first+rows)*l.Cols])
 			if err != nil {
 				t.Fatal(err)
 			}
-			part := make([]float32, l.OutputLen(rows))
+			part := make([]float32, l.OfRows(rows).OutputLen())
 			if !s.Run(pool, part, x, new(atomic.Bool)) {
 				t.Fatal("stopped without being told to")
 			}
@@ -102,13 +102,13 @@ func TestLargeSliceHasTheBitsOfItsRows(t *testing.T) {
 	r := random(t)
 	w, x := fill(r, rows, cols).F32(), fill(r, cols).F32()
 	var whole, row [rows]float32
-	all, err := engine.NewSlice(l, w, rows)
+	all, err := engine.NewSlice(l, w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all.Run(nil, whole[:], x, nil)
 	for i := range rows {
-		s, err := engine.NewSlice(l, w[i*cols:(i+1)*cols], 1)
+		s, err := engine.NewSlice(l.OfRows(1), w[i*cols:(i+1)*cols])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,11 +129,11 @@ func TestSliceStops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := engine.NewSlice(l, w, l.Rows)
+		s, err := engine.NewSlice(l, w)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Run(nil, make([]float32, l.OutputLen(l.Rows)), make([]float32, l.InputLen()), &stop) {
+		if s.Run(nil, make([]float32, l.OutputLen()), make([]float32, l.InputLen()), &stop) {
 			t.Errorf("%+v ran on", l)
 		}
 	}
@@ -149,7 +149,7 @@ func TestSliceRunsFromSeveralGoroutines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := engine.NewSlice(l, w, l.Rows)
+		s, err := engine.NewSlice(l, w)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestSliceRunsFromSeveralGoroutines(t *testing.T) {
 		var results [4][]float32
 		var wg sync.WaitGroup
 		for i := range results {
-			results[i] = make([]float32, l.OutputLen(l.Rows))
+			results[i] = make([]float32, l.OutputLen())
 			wg.Go(func() { s.Run(pool, results[i], x, nil) })
 		}
 		wg.Wait()
@@ -178,7 +178,6 @@ func TestLinearOfRefuses(t *testing.T) {
 	}{
 		{"weights from the request", "not constant", gemm([]int{4, 5}, []int{5, 6}, nil, true, true, false, nil)},
 		{"transA", "input is transposed", gemm([]int{5, 4}, []int{5, 6}, nil, true, false, false, graph.Attrs{"transA": int64(1)})},
-		{"groups", "2 groups", conv([]int{1, 4, 5, 5}, []int{4, 2, 3, 3}, false, graph.Attrs{"group": int64(2)})},
 		{"weights on the left", "not constant", func(b *builder) string { return b.node("MatMul", nil, b.weights(4, 8), b.input(8, 5)) }},
 		{"stack of weights", "3-dimensional", func(b *builder) string { return b.node("MatMul", nil, b.input(2, 3, 8), b.weights(2, 8, 5)) }},
 		{"other operators", "operator Relu", plain("Relu", nil, []int{3})},
@@ -259,16 +258,10 @@ func TestLinearIsValidated(t *testing.T) {
 			if err := l.Validate(); (err == nil) != c.ok {
 				t.Errorf("Validate: %v, want ok %v", err, c.ok)
 			}
-			if _, err := engine.NewSlice(l, make([]float32, 18), 1); (err == nil) != (c.ok && l.Cols == 18) {
+			if _, err := engine.NewSlice(l, make([]float32, 72)); (err == nil) != (c.ok && l.Rows*l.Cols == 72) {
 				t.Errorf("NewSlice: %v", err)
 			}
 		})
-	}
-	l := conv(func(*engine.Linear) {})
-	for _, rows := range []int{-1, 0, 5} {
-		if _, err := engine.NewSlice(l, make([]float32, max(0, rows*18)), rows); err == nil {
-			t.Errorf("a slice of %d of 4 rows was made", rows)
-		}
 	}
 }
 
@@ -279,14 +272,14 @@ type sliced struct {
 	first  [][]int // rows, one more than slices
 }
 
-// newSliced cuts every layer of g that can be split, and returns the numbers
+// newSliced cuts every layer of g whose rows can be cut anywhere, and returns the numbers
 // under which the remote knows them.
 func newSliced(t testing.TB, r *rand.Rand, g *graph.Graph) (*sliced, map[string]int) {
 	t.Helper()
 	remote, split := &sliced{}, map[string]int{}
 	for _, n := range g.Nodes {
 		l, w, err := engine.LinearOf(g, n)
-		if errors.Is(err, engine.ErrNotLinear) {
+		if errors.Is(err, engine.ErrNotLinear) || l.Conv.Groups > 1 {
 			continue
 		}
 		if err != nil {
@@ -296,7 +289,7 @@ func newSliced(t testing.TB, r *rand.Rand, g *graph.Graph) (*sliced, map[string]
 		at := cut(r, l.Rows)
 		var slices []*engine.Slice
 		for i, first := range at[:len(at)-1] {
-			s, err := engine.NewSlice(l, w[first*l.Cols:at[i+1]*l.Cols], at[i+1]-first)
+			s, err := engine.NewSlice(l.OfRows(at[i+1]-first), w[first*l.Cols:at[i+1]*l.Cols])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -311,7 +304,7 @@ func (s *sliced) Linear(_ context.Context, layer int, dst, x []float32) error {
 	l := s.layers[layer]
 	for i, slice := range s.slices[layer] {
 		first, rows := s.first[layer][i], s.first[layer][i+1]-s.first[layer][i]
-		part := make([]float32, l.OutputLen(rows))
+		part := make([]float32, l.OfRows(rows).OutputLen())
 		slice.Run(nil, part, x, nil)
 		place(l, dst, part, first, rows)
 	}

@@ -26,9 +26,11 @@ import (
 
 // Config describes a flock; zero fields mean their defaults.
 type Config struct {
-	Workers     int     // k: data slices of each layer; 0 runs everything in this process
-	Parity      int     // r: parity slices of each layer
-	Split       string  // see plan.Options
+	Workers     int    // k: data slices of each layer; 0 runs everything in this process
+	Parity      int    // r: parity slices of each layer
+	Split       string // see plan.Options, as for the next two
+	Redundancy  string
+	Speeds      []float64
 	Threads     int     // for computing, of each worker and of the coordinator; 0 is 1
 	Concurrency int     // requests in flight at once; see coordinator.Config
 	Speed       float64 // of the workers, for labs; see worker.Config
@@ -74,7 +76,9 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	if err := rewrite.Simplify(g); err != nil {
 		return nil, err
 	}
-	p, err := plan.New(g, plan.Options{Data: cfg.Workers, Parity: cfg.Parity, Split: cfg.Split})
+	p, err := plan.New(g, plan.Options{
+		Data: cfg.Workers, Parity: cfg.Parity, Split: cfg.Split, Redundancy: cfg.Redundancy, Speeds: cfg.Speeds,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,6 @@ import (
 	"starling/internal/graph"
 	"starling/internal/onnx"
 	"starling/internal/parity"
-	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -333,7 +332,6 @@ func TestStartFails(t *testing.T) {
 			cancel(errors.New("enough"))
 			return ctx
 		}, "enough"},
-		{"too many workers", flock.Config{Workers: 7}, nil, "use --workers 6 or fewer"},
 		{"two parities", flock.Config{Workers: 2, Parity: 2}, nil, "a code has 0 or 1 parity slices, not 2"},
 		{"a fault of nobody", flock.Config{Workers: 2, Faults: []flock.Fault{{Kind: "kill", Worker: 2, Request: 1}}}, nil, "fault kill:w3@1: there are only 2 workers"},
 		{"no state folder", flock.Config{Workers: 2, StateDir: "/nowhere/state"}, nil, "make a folder for this run: "},
@@ -365,14 +363,5 @@ func TestStartFails(t *testing.T) {
 			}
 			goleak.VerifyNone(t, before)
 		})
-	}
-}
-
-// TestRowsError: callers learn how many workers there can be.
-func TestRowsError(t *testing.T) {
-	_, err := flock.Start(t.Context(), digitModel(t), flock.Config{Workers: 7, Command: command})
-	var rows *plan.RowsError
-	if !errors.As(err, &rows) || rows.Rows != 6 || rows.Data != 7 {
-		t.Errorf("the error is %v, want a RowsError of 6 rows", err)
 	}
 }

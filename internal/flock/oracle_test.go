@@ -71,7 +71,7 @@ func (o *oracle) layer(g *graph.Graph, n *graph.Node, layer plan.Layer) oracleLa
 		o.t.Fatal(err)
 	}
 	slice := func(weights []float32) *engine.Slice {
-		s, err := engine.NewSlice(linear, weights, len(weights)/linear.Cols)
+		s, err := engine.NewSlice(linear.OfRows(len(weights)/linear.Cols), weights)
 		if err != nil {
 			o.t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 	pl, slices := o.plan.Layers[layer], o.layers[layer].slices
 	results := make([][]float32, len(slices))
 	for s, slice := range slices {
-		results[s] = make([]float32, pl.Linear.OutputLen(pl.Height(s)))
+		results[s] = make([]float32, pl.Slice(s).OutputLen())
 		slice.Run(nil, results[s], x, nil)
 	}
 	var sums []float32 // Σ_i |W_i|·|x|

@@ -6,7 +6,7 @@
 //	┌───────────────┬───────┬───────┬───────┬───────────────────────────────┐
 //	│ magic "STRL"  │version│ type  │ flags │ request                       │
 //	├───────────────┼───────┴───────┴───────┼───────────────┬───────────────┤
-//	│ layer         │ slice                 │ block         │ length        │ 32
+//	│ layer         │ slice                 │ nth           │ length        │ 32
 //	├───────────────┼───────────────────────┼───────────────┴───────────────┘
 //	│ payload CRC   │ header CRC            │ 40
 //	└───────────────┴───────────────────────┘
@@ -19,7 +19,7 @@
 //	     8    8 request      request number; in Want and Chunk a byte offset
 //	    16    4 layer        layer of the plan
 //	    20    4 slice        slice of the layer
-//	    24    4 block        block of rows of the slice
+//	    24    4 nth          which of the worker's slices of that layer
 //	    28    4 length       bytes of payload, at most Limit(type)
 //	    32    4 payload CRC  CRC-32C of the payload
 //	    36    4 header CRC   CRC-32C of bytes 0 to 35
@@ -67,10 +67,10 @@ const (
 	Want                    // worker → coordinator: send the shard's bytes, from offset Request on
 	Chunk                   // coordinator → worker: bytes of the shard at offset Request
 	Ready                   // worker → coordinator: the shard is mapped and served
-	Compute                 // coordinator → worker: input of Layer for Request
-	Result                  // worker → coordinator: Block of Slice of Layer for Request
+	Compute                 // coordinator → worker: input of Slice of Layer for Request
+	Result                  // worker → coordinator: Slice of Layer for Request
 	Failed                  // worker → coordinator: a reason why there will be no such Result
-	Cancel                  // coordinator → worker: Layer of Request is no longer wanted
+	Cancel                  // coordinator → worker: Slice of Layer of Request is no longer wanted
 	Ping                    // either way: alive, nothing else to send
 	Emulate                 // coordinator → worker, in labs only: EmulateInfo
 	Bye                     // either way: an orderly leave
@@ -130,7 +130,7 @@ type Header struct {
 	Request    uint64
 	Layer      uint32
 	Slice      uint32
-	Block      uint32
+	Nth        uint32
 	Length     uint32 // bytes of payload
 	PayloadCRC uint32 // CRC of the payload; 0 if it is empty
 }
@@ -172,7 +172,7 @@ func (h *Header) Put(b *[HeaderSize]byte) {
 	binary.LittleEndian.PutUint64(b[8:], h.Request)
 	binary.LittleEndian.PutUint32(b[16:], h.Layer)
 	binary.LittleEndian.PutUint32(b[20:], h.Slice)
-	binary.LittleEndian.PutUint32(b[24:], h.Block)
+	binary.LittleEndian.PutUint32(b[24:], h.Nth)
 	binary.LittleEndian.PutUint32(b[28:], h.Length)
 	binary.LittleEndian.PutUint32(b[32:], h.PayloadCRC)
 	binary.LittleEndian.PutUint32(b[36:], CRC(b[:36]))
@@ -198,7 +198,7 @@ func Parse(b *[HeaderSize]byte, maxPayload uint32) (Header, error) {
 		Request:    binary.LittleEndian.Uint64(b[8:]),
 		Layer:      binary.LittleEndian.Uint32(b[16:]),
 		Slice:      binary.LittleEndian.Uint32(b[20:]),
-		Block:      binary.LittleEndian.Uint32(b[24:]),
+		Nth:        binary.LittleEndian.Uint32(b[24:]),
 		Length:     binary.LittleEndian.Uint32(b[28:]),
 		PayloadCRC: binary.LittleEndian.Uint32(b[32:]),
 	}

@@ -15,7 +15,7 @@ import (
 func TestHeaderBytes(t *testing.T) {
 	h := frame.Header{
 		Type: frame.Result, Flags: 0x0102, Request: 0x1112131415161718,
-		Layer: 0x21222324, Slice: 0x31323334, Block: 0x41424344,
+		Layer: 0x21222324, Slice: 0x31323334, Nth: 0x41424344,
 		Length: 9, PayloadCRC: frame.CRC([]byte("123456789")),
 	}
 	var b [frame.HeaderSize]byte

@@ -82,8 +82,8 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("corrupt %v frame: request %d, layer %d, slice %d, block %d: payload has CRC %08x, expected %08x",
-		e.Header.Type, e.Header.Request, e.Header.Layer, e.Header.Slice, e.Header.Block, e.CRC, e.Header.PayloadCRC)
+	return fmt.Sprintf("corrupt %v frame: request %d, layer %d, slice %d (%d): payload has CRC %08x, expected %08x",
+		e.Header.Type, e.Header.Request, e.Header.Layer, e.Header.Slice, e.Header.Nth, e.CRC, e.Header.PayloadCRC)
 }
 
 // New takes over nc, a connected stream without TLS, and starts to send pings

@@ -57,7 +57,7 @@ func TestFramesArrive(t *testing.T) {
 	inBubble(t, link.Config{}, nil, nil, func(t *testing.T, a, b *link.Conn) {
 		for _, size := range []int{0, 1, 4096, 70_001, 1 << 20, 5} {
 			p := payload(size)
-			sent := frame.Header{Type: frame.Result, Flags: 3, Request: 1 << 40, Layer: 2, Slice: 5, Block: 7}
+			sent := frame.Header{Type: frame.Result, Flags: 3, Request: 1 << 40, Layer: 2, Slice: 5, Nth: 7}
 			if !a.TrySend(sent, p) {
 				t.Fatal("no room in an empty queue")
 			}

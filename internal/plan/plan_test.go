@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,26 +11,27 @@ import (
 	"starling/internal/tensor"
 )
 
-// Whatever the numbers of rows and slices: the data slices cover every row
-// once, in order, none is empty, and no slice is higher than a parity slice.
+// Whatever the numbers of rows and workers: the data slices cover every row
+// once, in order, none is empty, they differ by at most one row, and a parity
+// slice is as high as the highest.
 func TestRowsCoverTheLayer(t *testing.T) {
 	for rows := 1; rows <= 40; rows++ {
-		for k := 1; k <= rows; k++ {
-			l := Layer{Linear: engine.Linear{Rows: rows}, data: k}
+		for k := 1; k <= 10; k++ {
+			l := Layer{Linear: engine.Linear{Op: "Gemm", Rows: rows, Cols: 2, Outer: 1, Inner: 1}, Kind: Output, Cover: Parity}
+			if err := l.fill(make([]int, k), make([]int, 1), slices.Repeat([]float64{1}, k)); err != nil {
+				t.Fatal(err)
+			}
 			next := 0
-			for j := range k {
+			for j := range l.K() {
 				begin, end := l.Rows(j)
-				if begin != next || end <= begin || end-begin > l.Height(k) || l.Height(j) != end-begin {
+				if begin != next || end <= begin || end-begin > l.Height(l.K()) || l.Height(j) != end-begin || l.Height(l.K())-l.Height(j) > 1 {
 					t.Fatalf("rows=%d k=%d: slice %d is [%d,%d), height %d, parity height %d",
-						rows, k, j, begin, end, l.Height(j), l.Height(k))
-				}
-				if l.Height(k)-l.Height(j) > 1 {
-					t.Fatalf("rows=%d k=%d: slice %d is uneven", rows, k, j)
+						rows, k, j, begin, end, l.Height(j), l.Height(l.K()))
 				}
 				next = end
 			}
-			if next != rows {
-				t.Fatalf("rows=%d k=%d: covered %d", rows, k, next)
+			if next != rows || l.K() != min(k, rows) {
+				t.Fatalf("rows=%d k=%d: covered %d in %d slices", rows, k, next, l.K())
 			}
 		}
 	}
@@ -65,7 +68,25 @@ func TestLayersBeyondAFrame(t *testing.T) {
 }
 
 func TestParityRotates(t *testing.T) {
-	p := &Plan{Data: 4, Parity: 1}
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 5}}}},
+		Outputs:   []string{"x10"},
+		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 5, 5)},
+	}
+	last := "x"
+	for i := range 10 {
+		next := fmt.Sprintf("x%d", i+1)
+		g.Nodes = append(g.Nodes, &graph.Node{Name: next, Op: "MatMul", Inputs: []string{last, "w"}, Outputs: []string{next}})
+		last = next
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(g, Options{Data: 4, Parity: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
 	held := map[int]int{}
 	for layer := range 10 {
 		seen := map[int]bool{}

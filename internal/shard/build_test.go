@@ -150,13 +150,13 @@ func checkShard(t *testing.T, g *graph.Graph, p *plan.Plan, worker int, info sha
 		t.Fatalf("worker %d has %d slices of %d layers", worker, len(s.Slices), len(p.Layers))
 	}
 	for i, got := range s.Slices {
-		layer := p.Layers[i]
+		layer := &p.Layers[i]
 		l, w, err := engine.LinearOf(g, nodeOf(g, layer.Node))
 		if err != nil {
 			t.Fatal(err)
 		}
 		number := p.SliceOf(i, worker)
-		if got.Layer != i || got.Linear != l || got.Rows != layer.Height(number) {
+		if got.Layer != i || got.Linear != l.OfRows(layer.Height(number)) {
 			t.Errorf("worker %d: slice %+v of layer %d, want %d rows of %+v", worker, got, i, layer.Height(number), l)
 		}
 		if want := wanted(p, layer, w, number); !slices.EqualFunc(got.Weights, want, sameBits) {
@@ -172,7 +172,7 @@ func nodeOf(g *graph.Graph, name string) *graph.Node {
 }
 
 // wanted computes a slice's weights from those of the whole layer.
-func wanted(p *plan.Plan, layer plan.Layer, w []float32, slice int) []float32 {
+func wanted(p *plan.Plan, layer *plan.Layer, w []float32, slice int) []float32 {
 	cols := layer.Linear.Cols
 	if slice < p.Data {
 		begin, end := layer.Rows(slice)

@@ -11,7 +11,7 @@
 //	    12            zeros up to byte 64
 //	    64            weights of the first slice, float32 row-major [rows, cols]
 //	     …            zeros up to a multiple of 64, then the next slice, and so on
-//	     m            JSON: {"slices":[{"layer","linear","rows","offset","crc"}…]}
+//	     m            JSON: {"slices":[{"layer","nth","linear","offset","crc"}…]}
 //	size−24           length of the JSON, uint32
 //	size−20           checksum of the JSON, uint32
 //	size−16           size of the file, uint64

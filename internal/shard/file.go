@@ -37,9 +37,9 @@ func (e *CorruptError) Error() string {
 // Slice is one layer's part of a shard.
 type Slice struct {
 	Layer   int           // the layer's number in the plan
-	Linear  engine.Linear // the whole layer
-	Rows    int           // rows that this shard holds
-	Weights []float32     // [Rows, Linear.Cols], a view of the mapped file
+	Nth     int           // among the shard's slices of that layer, from 0
+	Linear  engine.Linear // what the slice computes
+	Weights []float32     // [Linear.Rows, Linear.Cols], a view of the mapped file
 }
 
 // meta is the JSON between the weights and the tail; see decodeMeta.
@@ -49,8 +49,8 @@ type meta struct {
 
 type sliceMeta struct {
 	Layer  int           `json:"layer"`
+	Nth    int           `json:"nth,omitzero"`
 	Linear engine.Linear `json:"linear"`
-	Rows   int           `json:"rows"`
 	Offset int64         `json:"offset"` // from the start of the file, a multiple of 64
 	CRC    uint32        `json:"crc"`    // CRC-32C of the weights
 }
@@ -137,24 +137,31 @@ func parse(data []byte) ([]Slice, error) {
 		if err := s.Linear.Validate(); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", s.Layer, err)
 		}
-		if s.Layer < 0 || i > 0 && s.Layer <= described[i-1].Layer {
-			return nil, fmt.Errorf("layer %d is out of order", s.Layer)
+		if !s.follows(described[:i]) {
+			return nil, fmt.Errorf("slice %d of layer %d is out of order", s.Nth, s.Layer)
 		}
-		if s.Rows < 1 || s.Rows > s.Linear.Rows {
-			return nil, fmt.Errorf("layer %d: %d rows of %d", s.Layer, s.Rows, s.Linear.Rows)
-		}
-		size, ok := weightBytes(s.Rows, s.Linear.Cols)
+		size, ok := weightBytes(s.Linear.Rows, s.Linear.Cols)
 		if !ok || s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
-			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Rows, s.Linear.Cols, s.Offset)
+			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Linear.Rows, s.Linear.Cols, s.Offset)
 		}
 		end = s.Offset + size
 		raw := data[s.Offset:end]
 		if crc32.Checksum(raw, castagnoli) != s.CRC {
 			return nil, fmt.Errorf("checksum of layer %d is wrong", s.Layer)
 		}
-		slices[i] = Slice{Layer: s.Layer, Linear: s.Linear, Rows: s.Rows, Weights: tensor.View[float32](raw)}
+		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Weights: tensor.View[float32](raw)}
 	}
 	return slices, nil
+}
+
+// follows says whether s may come behind the others: layers in order, and of
+// one layer the slices 0, 1, 2 …
+func (s *sliceMeta) follows(others []sliceMeta) bool {
+	if len(others) == 0 {
+		return s.Layer >= 0 && s.Nth == 0
+	}
+	last := &others[len(others)-1]
+	return s.Layer > last.Layer && s.Nth == 0 || s.Layer == last.Layer && s.Nth == last.Nth+1
 }
 
 // decodeMeta decodes the description slice by slice, so that its few bytes

@@ -43,8 +43,8 @@ func describe(t testing.TB, slices ...sliceMeta) string {
 // honest is a description of two slices [2,8] that 128 bytes of zeros fulfil.
 func honest() []sliceMeta {
 	crc := crc32.Checksum(make([]byte, 64), castagnoli)
-	l := engine.Linear{Op: "Gemm", Rows: 4, Cols: 8, Outer: 1, Inner: 1}
-	return []sliceMeta{{Layer: 0, Linear: l, Rows: 2, Offset: 64, CRC: crc}, {Layer: 3, Linear: l, Rows: 2, Offset: 128, CRC: crc}}
+	l := engine.Linear{Op: "Gemm", Rows: 2, Cols: 8, Outer: 1, Inner: 1}
+	return []sliceMeta{{Layer: 0, Linear: l, Offset: 64, CRC: crc}, {Layer: 3, Linear: l, Offset: 128, CRC: crc}}
 }
 
 func TestParseHonest(t *testing.T) {
@@ -68,12 +68,13 @@ func TestParseLies(t *testing.T) {
 		{"overlapping slices", func(s []sliceMeta) { s[1].Offset = 64 }, "do not fit"},
 		{"offset beyond the weights", func(s []sliceMeta) { s[1].Offset = 192 }, "do not fit"},
 		{"huge offset", func(s []sliceMeta) { s[1].Offset = 1<<63 - 64 }, "do not fit"},
-		{"more rows than there are bytes", func(s []sliceMeta) { s[1].Rows = 4 }, "do not fit"},
-		{"more rows than the layer has", func(s []sliceMeta) { s[1].Rows = 5 }, "5 rows of 4"},
-		{"no rows", func(s []sliceMeta) { s[0].Rows = 0 }, "0 rows of 4"},
-		{"negative rows", func(s []sliceMeta) { s[0].Rows = -1 }, "-1 rows of 4"},
+		{"more rows than there are bytes", func(s []sliceMeta) { s[1].Linear.Rows = 4 }, "do not fit"},
+		{"no rows", func(s []sliceMeta) { s[0].Linear.Rows = 0 }, "must be positive"},
+		{"negative rows", func(s []sliceMeta) { s[0].Linear.Rows = -1 }, "must be positive"},
+		{"second slice of a layer without a first", func(s []sliceMeta) { s[0].Nth = 1 }, "out of order"},
+		{"third slice of a layer after the first", func(s []sliceMeta) { s[1].Layer, s[1].Nth = 0, 2 }, "out of order"},
 		{"negative cols", func(s []sliceMeta) { s[0].Linear.Cols = -8 }, "must be positive"},
-		{"huge rows and cols", func(s []sliceMeta) { s[0].Linear.Rows, s[0].Linear.Cols, s[0].Rows = huge, huge, huge }, "layer 0"},
+		{"huge rows and cols", func(s []sliceMeta) { s[0].Linear.Rows, s[0].Linear.Cols = huge, huge }, "layer 0"},
 		{"huge batch", func(s []sliceMeta) { s[0].Linear.Outer = math.MaxInt }, "impossible shape"},
 		{"unknown operator", func(s []sliceMeta) { s[0].Linear.Op = "Softmax" }, "not a linear layer"},
 		{"geometry of no convolution", func(s []sliceMeta) { s[0].Linear.Op = "Conv" }, "convolution"},
@@ -94,7 +95,7 @@ func TestParseLies(t *testing.T) {
 		{"no JSON", "weights", "description"},
 		{"a list", "[]", "description"},
 		{"another key", strings.Replace(text, "slices", "layers", 1), "description"},
-		{"an unknown key in a slice", strings.Replace(text, "rows", "parity", 1), "unknown field"},
+		{"an unknown key in a slice", strings.Replace(text, "crc", "parity", 1), "unknown field"},
 		{"ends early", text[:len(text)-2], "description"},
 		{"null for a slice", `{"slices":[null]}`, "must be positive"},
 		{"number for a slice", `{"slices":[7]}`, "description"},
@@ -196,10 +197,10 @@ func FuzzParse(f *testing.F) {
 	f.Add(assemble(make([]byte, 128), describe(f, good...)))
 	f.Add(assemble(nil, describe(f)))
 	conv := kernel.Conv2D{
-		N: 1, C: 2, H: 3, W: 3, M: 4, KH: 2, KW: 2, StrideH: 1, StrideW: 1,
+		N: 1, C: 2, H: 3, W: 3, M: 2, KH: 2, KW: 2, StrideH: 1, StrideW: 1,
 		DilationH: 1, DilationW: 1, Groups: 1, OH: 2, OW: 2,
 	}
-	good[0].Linear = engine.Linear{Op: "Conv", Rows: 4, Cols: 8, Outer: 1, Inner: 4, Conv: conv}
+	good[0].Linear = engine.Linear{Op: "Conv", Rows: 2, Cols: 8, Outer: 1, Inner: 4, Conv: conv}
 	f.Add(assemble(make([]byte, 128), describe(f, good...)))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -217,8 +218,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range slices {
-			if len(s.Weights) != s.Rows*s.Linear.Cols || s.Rows > s.Linear.Rows {
-				t.Errorf("slice of %d rows of %+v has %d weights", s.Rows, s.Linear, len(s.Weights))
+			if len(s.Weights) != s.Linear.Rows*s.Linear.Cols {
+				t.Errorf("slice of %+v has %d weights", s.Linear, len(s.Weights))
 			}
 			var sum float32
 			for _, w := range s.Weights { // every one must be there to read

@@ -29,10 +29,6 @@ type Info struct {
 // worker into the store: Info i belongs to worker i. It holds one layer's
 // matrix and parity in memory at a time. A failure leaves no file behind.
 func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error) {
-	code, err := parity.New(p.Data, p.Parity)
-	if err != nil {
-		return nil, err
-	}
 	writers := make([]*writer, p.N())
 	defer func() {
 		for _, w := range writers {
@@ -48,7 +44,8 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 	for _, n := range g.Nodes {
 		byName[n.Name] = n
 	}
-	for li, layer := range p.Layers {
+	for i := range p.Layers {
+		layer := &p.Layers[i]
 		n := byName[layer.Node]
 		if n == nil {
 			return nil, fmt.Errorf("the plan's layer %s is not in the model", layer.Node)
@@ -60,26 +57,8 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 		if linear != layer.Linear {
 			return nil, fmt.Errorf("the plan's layer %s is another one in the model", layer.Node)
 		}
-		data := make([][]float32, p.Data)
-		for j := range data {
-			begin, end := layer.Rows(j)
-			data[j] = weights[begin*linear.Cols : end*linear.Cols]
-		}
-		for s := range p.N() {
-			rows := layer.Height(s)
-			var w []float32
-			if s < p.Data {
-				w = data[s]
-			} else {
-				w = make([]float32, rows*linear.Cols)
-				code.Encode(w, data)
-				if !parity.Finite(w) {
-					return nil, fmt.Errorf("layer %s: the sum of its slices' weights overflows float32, so parity cannot cover it: use --parity 0", layer.Node)
-				}
-			}
-			if err := writers[p.WorkerOf(li, s)].slice(li, linear, rows, w); err != nil {
-				return nil, err
-			}
+		if err := writeLayer(writers, i, layer, weights); err != nil {
+			return nil, err
 		}
 	}
 	for i, w := range writers {
@@ -88,6 +67,41 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 		}
 	}
 	return keepAll(store, writers)
+}
+
+// writeLayer writes the slices of a layer, number i, of weights w [Rows,Cols].
+func writeLayer(writers []*writer, i int, layer *plan.Layer, w []float32) error {
+	own := make([][]float32, layer.K())
+	for j := range own {
+		own[j] = layer.Weights(j, w)
+	}
+	var code parity.Code
+	if layer.Cover == plan.Parity {
+		var err error
+		if code, err = parity.New(layer.K(), layer.R()); err != nil {
+			return err
+		}
+	}
+	for s, worker := range layer.Workers {
+		slice := layer.Slice(s)
+		var weights []float32
+		switch {
+		case layer.Cover == plan.Parity && s >= layer.K():
+			weights = make([]float32, slice.Rows*slice.Cols)
+			code.Encode(weights, own)
+			if !parity.Finite(weights) {
+				return fmt.Errorf("layer %s: the sum of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
+			}
+		case layer.Cover == plan.Inputs:
+			weights = w
+		default:
+			weights = own[s%layer.K()]
+		}
+		if err := writers[worker].slice(i, layer.Nth(s), slice, weights); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepAll gives finished files their names: after whatever else can fail.
@@ -129,6 +143,7 @@ func newWriter(store *Store) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{store: store, file: f, buf: bufio.NewWriterSize(f, 64<<10), sum: sha256.New()}
+	w.meta.Slices = []sliceMeta{} // a worker may have none
 	var head [headSize]byte
 	copy(head[:], magic)
 	binary.LittleEndian.PutUint32(head[8:], version)
@@ -146,10 +161,10 @@ func (w *writer) write(b []byte) error {
 	return err
 }
 
-func (w *writer) slice(layer int, l engine.Linear, rows int, weights []float32) error {
+func (w *writer) slice(layer, nth int, l engine.Linear, weights []float32) error {
 	raw := tensor.Bytes(weights)
 	w.meta.Slices = append(w.meta.Slices, sliceMeta{
-		Layer: layer, Linear: l, Rows: rows, Offset: w.size, CRC: crc32.Checksum(raw, castagnoli),
+		Layer: layer, Nth: nth, Linear: l, Offset: w.size, CRC: crc32.Checksum(raw, castagnoli),
 	})
 	if err := w.write(raw); err != nil {
 		return err

@@ -15,11 +15,11 @@ import (
 // maxJobs is how many requests a worker holds: one computing, the rest waiting.
 const maxJobs = 128
 
-// job is one layer of one request. Its buffer is reused.
+// job is one slice of one request. Its buffer is reused.
 type job struct {
 	head  frame.Header
 	layer layerSlice
-	input []byte // aligned; len is that of the layer's input
+	input []byte // aligned; len is that of the slice's input
 	live  bool   // from add to done; guarded by jobs.mu
 	stop  atomic.Bool
 	wake  chan struct{} // one element: stop was set
@@ -72,9 +72,9 @@ func (q *jobs) done(j *job) {
 	q.mu.Unlock()
 }
 
-// cancel stops the jobs of a layer of a request.
-func (q *jobs) cancel(request uint64, layer uint32) {
-	q.stopWhere(func(h frame.Header) bool { return h.Request == request && h.Layer == layer })
+// cancel stops the job that a Cancel names.
+func (q *jobs) cancel(c frame.Header) {
+	q.stopWhere(func(h frame.Header) bool { return h.Request == c.Request && h.Layer == c.Layer && h.Slice == c.Slice })
 }
 
 func (q *jobs) cancelAll() {

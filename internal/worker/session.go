@@ -74,7 +74,7 @@ func (s *session) serve(ctx context.Context) error {
 		case frame.Compute:
 			s.accept(ctx, h, payload)
 		case frame.Cancel:
-			s.jobs.cancel(h.Request, h.Layer)
+			s.jobs.cancel(h)
 		case frame.Welcome:
 			err = s.welcomed(payload)
 		case frame.Refuse:
@@ -179,12 +179,12 @@ func (s *session) accept(ctx context.Context, h frame.Header, payload []byte) {
 		s.failed(ctx, h, "no shard is held yet")
 		return
 	}
-	layer, ok := s.held.slices[h.Layer]
+	layer, ok := s.held.slices[sliceKey{h.Layer, h.Nth}]
 	switch {
 	case !ok:
-		s.failed(ctx, h, "this shard has no such layer")
+		s.failed(ctx, h, "this shard has no such slice")
 	case len(payload) != 4*layer.linear.InputLen():
-		s.failed(ctx, h, "the input has another size than the layer's")
+		s.failed(ctx, h, "the input has another size than the slice's")
 	case !s.jobs.add(h, layer, payload):
 		s.failed(ctx, h, fmt.Sprintf("%d requests wait already", maxJobs))
 	}

@@ -69,16 +69,18 @@ type worker struct {
 type held struct {
 	sum    string
 	shard  *shard.Shard
-	slices map[uint32]layerSlice
+	slices map[sliceKey]layerSlice
 }
+
+// sliceKey is a layer's number and which of this shard's slices of it is meant.
+type sliceKey struct{ layer, nth uint32 }
 
 type layerSlice struct {
 	slice  *engine.Slice
 	linear engine.Linear
-	rows   int
 }
 
-func (l layerSlice) resultBytes() int { return 4 * l.linear.OutputLen(l.rows) }
+func (l layerSlice) resultBytes() int { return 4 * l.linear.OutputLen() }
 
 // Run serves until ctx ends, which gives nil, or until the coordinator refuses
 // this worker, which gives a *RefusedError. An error at the start says that the
@@ -167,20 +169,20 @@ func (w *worker) hold(sum string) error {
 	if err != nil {
 		return err
 	}
-	h := &held{sum: sum, shard: sh, slices: make(map[uint32]layerSlice, len(sh.Slices))}
+	h := &held{sum: sum, shard: sh, slices: make(map[sliceKey]layerSlice, len(sh.Slices))}
 	w.held = h
 	for _, s := range sh.Slices {
-		e, err := engine.NewSlice(s.Linear, s.Weights, s.Rows)
+		e, err := engine.NewSlice(s.Linear, s.Weights)
 		if err != nil {
 			w.drop()
 			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
 		}
-		layer := layerSlice{slice: e, linear: s.Linear, rows: s.Rows}
+		layer := layerSlice{slice: e, linear: s.Linear}
 		if limit := w.resultLimit(); layer.resultBytes() > limit {
 			w.drop()
 			return fmt.Errorf("layer %d of shard %s: its result of %d bytes is beyond the link's %d", s.Layer, sum, layer.resultBytes(), limit)
 		}
-		h.slices[uint32(s.Layer)] = layer
+		h.slices[sliceKey{uint32(s.Layer), uint32(s.Nth)}] = layer
 	}
 	return nil
 }

@@ -2,9 +2,15 @@ package worker_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -239,11 +245,11 @@ func (b *boss) result(i shard.Info, request uint64, layer uint32) {
 		if s.Layer != int(layer) {
 			continue
 		}
-		e, err := engine.NewSlice(s.Linear, s.Weights, s.Rows)
+		e, err := engine.NewSlice(s.Linear, s.Weights)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		want := make([]float32, s.Rows)
+		want := make([]float32, s.Linear.Rows)
 		e.Run(nil, want, inputs[layer], nil)
 		if got.payload != string(tensor.Bytes(want)) {
 			b.t.Errorf("request %d layer %d: wrong result", request, layer)
@@ -288,7 +294,7 @@ func TestImpossibleJobs(t *testing.T) {
 		}
 		for i, layer := range []uint32{2, 1 << 31, math.MaxUint32} {
 			b.tell(frame.Header{Type: frame.Compute, Request: uint64(20 + i), Layer: layer}, make([]byte, 16))
-			b.failed(uint64(20+i), "no such layer")
+			b.failed(uint64(20+i), "no such slice")
 		}
 		b.tell(frame.Header{Type: frame.Cancel, Request: 99, Layer: 99}, nil)
 		b.compute(30, 0)
@@ -325,7 +331,7 @@ func TestCancel(t *testing.T) {
 	infos := shards(t, 2, 1)
 	inRoom(t, nil, func(_ *testing.T, b *boss) {
 		cancel := func(request uint64, layer uint32) {
-			b.tell(frame.Header{Type: frame.Cancel, Request: request, Layer: layer}, nil)
+			b.tell(frame.Header{Type: frame.Cancel, Request: request, Layer: layer, Slice: 7}, nil)
 		}
 		b.employ(infos[0])
 		b.delay(time.Second)
@@ -491,42 +497,33 @@ func TestShardOfHugeResult(t *testing.T) {
 		N: 1, C: 1, H: 1, W: 1, M: 1, KH: 1, KW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
 		PadTop: 1 << 13, PadLeft: 1 << 13, OH: 1<<13 + 1, OW: 1<<13 + 1, // 256 MiB and a little
 	}
-	store, err := shard.OpenStore(t.TempDir())
+	linear := engine.Linear{Op: "Conv", Rows: 1, Cols: 1, Outer: 1, Inner: conv.OH * conv.OW, Conv: conv}
+	if err := linear.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	// No plan has such a layer, so the file of another is rewritten; see package shard.
+	infos := shards(t, 1, 1)
+	raw, err := os.ReadFile(infos[0].Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	padded := func(top, left int) *graph.Graph {
-		g := &graph.Graph{
-			Opset:     13,
-			Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1, 1, 1}}}},
-			Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1, 1, 1)},
-			Nodes: []*graph.Node{{
-				Name: "c", Op: "Conv", Inputs: []string{"x", "w"}, Outputs: []string{"y"},
-				Attrs: graph.Attrs{"pads": []int64{int64(top), int64(left), 0, 0}},
-			}},
-			Outputs: []string{"y"},
-		}
-		if err := g.Prepare(); err != nil {
-			t.Fatal(err)
-		}
-		return g
-	}
-	// No plan has such a layer, so it is put into one.
-	p, err := plan.New(padded(0, 0), plan.Options{Data: 1})
+	sum := func(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+	text, err := json.Marshal(map[string]any{"slices": []any{
+		map[string]any{"layer": 0, "linear": linear, "offset": 64, "crc": sum(raw[64:68])},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := padded(conv.PadTop, conv.PadLeft)
-	if p.Layers[0].Linear, _, err = engine.LinearOf(g, g.Nodes[0]); err != nil {
+	file := append(slices.Clone(raw[:128]), text...)
+	file = binary.LittleEndian.AppendUint32(file, uint32(len(text)))
+	file = binary.LittleEndian.AppendUint32(file, sum(text))
+	file = binary.LittleEndian.AppendUint64(file, uint64(len(file)+16))
+	file = append(file, raw[:8]...)
+	infos[0].Path = filepath.Join(t.TempDir(), "liar.shard")
+	if err := os.WriteFile(infos[0].Path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if p.Layers[0].Linear.Conv != conv {
-		t.Fatalf("layer %+v", p.Layers[0].Linear)
-	}
-	infos, err := shard.Build(store, g, p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	infos[0].Size, infos[0].SHA256 = int64(len(file)), fmt.Sprintf("%x", sha256.Sum256(file))
 	inRoom(t, nil, func(_ *testing.T, b *boss) {
 		b.assign(infos[0])
 		b.hear(frame.Want)

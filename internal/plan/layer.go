@@ -1,0 +1,177 @@
+package plan
+
+import (
+	"fmt"
+
+	"starling/internal/engine"
+	"starling/internal/frame"
+)
+
+// Layer is one split layer: k data slices, numbered from 0, then what covers
+// their loss. It is immutable.
+type Layer struct {
+	Node    string        // name of the graph's node
+	Linear  engine.Linear // the whole layer
+	Kind    string        // Output, Channel, Input, Filter or Spatial
+	Cover   string        // None, Parity, Replicate or Inputs
+	Workers []int         // who holds slice s; see K and N
+
+	parts []part
+	coded engine.Linear // of a parity slice
+	nth   []int         // see Nth
+}
+
+// K is the number of data slices.
+func (l *Layer) K() int { return len(l.parts) }
+
+// N is the number of slices: with Parity and Inputs K data and then R parity
+// slices; with Replicate the data slices and then copies of all of them, once
+// or several times: slice s is the data slice s mod K.
+func (l *Layer) N() int { return len(l.Workers) }
+
+// R is the number of parity slices.
+func (l *Layer) R() int {
+	if l.Cover == Parity || l.Cover == Inputs {
+		return l.N() - l.K()
+	}
+	return 0
+}
+
+// Results is the number of different results: K data, then R parities. Slice s
+// gives result s mod Results.
+func (l *Layer) Results() int { return l.K() + l.R() }
+
+// Nth says which of its worker's slices of this layer slice s is, from 0.
+func (l *Layer) Nth(s int) int { return l.nth[s] }
+
+// Slice is what slice s computes.
+func (l *Layer) Slice(s int) engine.Linear {
+	if s %= l.Results(); s < l.K() {
+		return l.parts[s].linear
+	}
+	return l.coded
+}
+
+// Weights is the weights of data slice j, cut from the layer's w [Rows,Cols]:
+// a view where they lie together, else a copy.
+func (l *Layer) Weights(j int, w []float32) []float32 {
+	span := l.parts[j].weights
+	if span.outer == 1 {
+		return span.at(w, 0)
+	}
+	own := make([]float32, span.len())
+	span.take(own, w)
+	return own
+}
+
+// SharesInput says whether every slice takes the layer's whole input.
+func (l *Layer) SharesInput() bool { return l.parts[0].in.whole() && l.parts[l.K()-1].in.whole() }
+
+// Input copies the part of the layer's input x that data slice j takes to dst,
+// of length Slice(j).InputLen().
+func (l *Layer) Input(j int, dst, x []float32) { l.parts[j].in.take(dst, x) }
+
+// Sums says whether the layer's output is the sum of the results of its data
+// slices, not these side by side.
+func (l *Layer) Sums() bool { return l.Kind == Input || l.Kind == Filter }
+
+// Place copies the result y of data slice j to where it belongs in the layer's
+// output. It must not be used for a layer that Sums.
+func (l *Layer) Place(j int, out, y []float32) { l.parts[j].out.put(out, y) }
+
+// Blocks is how many pieces a result consists of that lie apart in the output;
+// a parity's result consists of as many.
+func (l *Layer) Blocks() int { return l.parts[0].out.outer }
+
+// Block is where block o of data slice j's result lies in the output.
+func (l *Layer) Block(j int, out []float32, o int) []float32 { return l.parts[j].out.at(out, o) }
+
+// Rows is the range of the layer's rows that data slice j of an Output or
+// Channel split holds, end excluded.
+func (l *Layer) Rows(j int) (begin, end int) { return l.parts[j].out.begin, l.parts[j].out.end }
+
+// Height is the number of rows of slice s. A parity slice is as high as the
+// highest data slice.
+func (l *Layer) Height(s int) int { return l.Slice(s).Rows }
+
+// fill cuts the layer among the data workers in proportion to shares; extra
+// are the parity workers, or the holders of copies, a set as long as data for
+// each copy. Who would have nothing has no slice.
+func (l *Layer) fill(data, extra []int, shares []float64) error {
+	n, err := Units(l.Linear, l.Kind)
+	if err != nil {
+		return err
+	}
+	var ranges [][2]int
+	if l.Cover == Inputs {
+		ranges = tiles(n, len(data))
+	} else {
+		ranges = divide(n, shares)
+	}
+	var kept []int
+	for j, r := range ranges {
+		if r[0] == r[1] {
+			continue
+		}
+		p, err := cut(l.Linear, l.Kind, r[0], r[1], l.Cover == Inputs)
+		if err != nil {
+			return err
+		}
+		kept, l.parts, l.Workers = append(kept, j), append(l.parts, p), append(l.Workers, data[j])
+		if p.linear.Rows >= l.coded.Rows {
+			l.coded = p.linear // as high as the highest
+		}
+	}
+	if l.Cover == Replicate {
+		for ; len(extra) > 0; extra = extra[len(data):] {
+			for _, j := range kept {
+				l.Workers = append(l.Workers, extra[j])
+			}
+		}
+	} else {
+		l.Workers = append(l.Workers, extra...)
+	}
+	held := map[int]int{}
+	for s, w := range l.Workers {
+		l.nth = append(l.nth, held[w])
+		held[w]++
+		slice := l.Slice(s)
+		if most := 4 * max(int64(slice.InputLen()), int64(slice.OutputLen())); most > frame.DefaultMaxPayload {
+			return fmt.Errorf("a slice is sent or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", most, frame.DefaultMaxPayload)
+		}
+	}
+	return nil
+}
+
+// divide cuts n units in proportion to shares; a range may be empty.
+func divide(n int, shares []float64) [][2]int {
+	var total, sum float64
+	for _, s := range shares {
+		total += s
+	}
+	ranges := make([][2]int, len(shares))
+	end := 0
+	for j, s := range shares {
+		sum += s
+		begin := end
+		end = int(float64(n) * sum / total)
+		if j == len(shares)-1 {
+			end = n
+		}
+		ranges[j] = [2]int{begin, end}
+	}
+	return ranges
+}
+
+// tiles cuts n units into k ranges of one length, at most n of them, which
+// overlap by as little as that needs.
+func tiles(n, k int) [][2]int {
+	k = min(n, k)
+	size := (n + k - 1) / k
+	ranges := make([][2]int, k)
+	for j := range ranges {
+		begin := j * (n - size) / max(k-1, 1)
+		ranges[j] = [2]int{begin, begin + size}
+	}
+	return ranges
+}

@@ -1,0 +1,155 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+
+	"starling/internal/engine"
+	"starling/internal/kernel"
+)
+
+// span is a range [begin,end) of one axis of a tensor seen as
+// [outer, axis, inner]. It may reach beyond the axis, where there are zeros.
+type span struct {
+	outer, axis, inner int
+	begin, end         int
+}
+
+// all is the span that is a whole tensor of n elements.
+func all(n int) span { return span{outer: 1, axis: 1, inner: n, end: 1} }
+
+func (s span) whole() bool { return s.begin == 0 && s.end == s.axis }
+
+func (s span) len() int { return s.outer * (s.end - s.begin) * s.inner }
+
+// at is the part of x that the span covers at outer index o.
+func (s span) at(x []float32, o int) []float32 {
+	base := o * s.axis
+	return x[(base+s.begin)*s.inner : (base+s.end)*s.inner]
+}
+
+// take copies the span of x to dst.
+func (s span) take(dst, x []float32) {
+	size := (s.end - s.begin) * s.inner
+	begin, end := max(s.begin, 0), min(s.end, s.axis)
+	for o := range s.outer {
+		to := dst[o*size : (o+1)*size]
+		before := (begin - s.begin) * s.inner
+		clear(to[:before])
+		n := copy(to[before:], x[(o*s.axis+begin)*s.inner:(o*s.axis+end)*s.inner])
+		clear(to[before+n:])
+	}
+}
+
+// put copies y to where the span lies in dst.
+func (s span) put(dst, y []float32) {
+	size := (s.end - s.begin) * s.inner
+	for o := range s.outer {
+		copy(s.at(dst, o), y[o*size:])
+	}
+}
+
+// part is what one data slice of a layer computes, and which part that is of
+// the layer's input, output and weights.
+type part struct {
+	linear           engine.Linear
+	in, out, weights span
+}
+
+// Units is how many pieces a split of that kind can cut a layer into. The
+// error says why the layer cannot be split so.
+func Units(l engine.Linear, kind string) (int, error) {
+	if l.Op != "Conv" {
+		switch kind {
+		case Output:
+			return l.Rows, nil
+		case Input:
+			return l.Cols, nil
+		}
+		return 0, errors.New("it is dense: use output or input")
+	}
+	switch {
+	case kind == Channel && l.Conv.Groups > 1:
+		return l.Conv.Groups, nil
+	case kind == Channel:
+		return l.Rows, nil
+	case kind == Filter && l.Conv.Groups > 1:
+		return 0, fmt.Errorf("it has %d groups, and a filter sees the channels of its group only: use channel or spatial", l.Conv.Groups)
+	case kind == Filter:
+		return l.Conv.C, nil
+	case kind == Spatial && l.Conv.OH > 1:
+		return l.Conv.OH, nil
+	case kind == Spatial:
+		return l.Conv.OW, nil
+	}
+	return 0, errors.New("it is a convolution: use channel, filter or spatial")
+}
+
+// cut is the part of the units [begin,end). With padded, tiles of a map bring
+// their pads as zeros, so that tiles of equal height are the same convolution.
+func cut(l engine.Linear, kind string, begin, end int, padded bool) (part, error) {
+	p := part{
+		linear:  l,
+		in:      all(l.InputLen()),
+		out:     span{outer: l.Outer, axis: l.Rows, inner: l.Inner, end: l.Rows},
+		weights: all(l.Rows * l.Cols),
+	}
+	g := l.Conv
+	switch kind {
+	case Output, Channel:
+		if g.Groups > 1 {
+			in, out := g.C/g.Groups, g.M/g.Groups // channels of a group
+			p.in = span{outer: g.N, axis: g.C, inner: g.H * g.W, begin: begin * in, end: end * in}
+			p.linear.Conv.Groups, p.linear.Conv.C = end-begin, (end-begin)*in
+			begin, end = begin*out, end*out
+		}
+		p.linear = p.linear.OfRows(end - begin)
+		p.out.begin, p.out.end = begin, end
+		p.weights = span{outer: 1, axis: l.Rows, inner: l.Cols, begin: begin, end: end}
+	case Input:
+		p.linear.Cols = end - begin
+		p.in = span{outer: l.Outer, axis: l.Cols, inner: 1, begin: begin, end: end}
+		p.weights = span{outer: l.Rows, axis: l.Cols, inner: 1, begin: begin, end: end}
+	case Filter:
+		area := g.KH * g.KW
+		p.linear.Cols, p.linear.Conv.C = (end-begin)*area, end-begin
+		p.in = span{outer: g.N, axis: g.C, inner: g.H * g.W, begin: begin, end: end}
+		p.weights = span{outer: l.Rows, axis: g.C, inner: area, begin: begin, end: end}
+	case Spatial:
+		if err := p.tile(g, begin, end, padded); err != nil {
+			return p, err
+		}
+	}
+	return p, p.linear.Validate()
+}
+
+// tile makes p the output rows [begin,end) of a map, or its output columns if
+// it has one row, with the input rows that they see.
+func (p *part) tile(g kernel.Conv2D, begin, end int, padded bool) error {
+	t := &p.linear.Conv
+	size, stride, reach, before := &t.H, g.StrideH, (g.KH-1)*g.DilationH+1, &t.PadTop
+	after := &t.PadBottom
+	p.in = span{outer: g.N * g.C, axis: g.H, inner: g.W}
+	p.out = span{outer: g.N * g.M, axis: g.OH, inner: g.OW, begin: begin, end: end}
+	if g.OH == 1 {
+		size, stride, reach, before, after = &t.W, g.StrideW, (g.KW-1)*g.DilationW+1, &t.PadLeft, &t.PadRight
+		p.in = span{outer: g.N * g.C * g.H, axis: g.W, inner: 1}
+		p.out = span{outer: g.N * g.M, axis: g.OW, inner: 1, begin: begin, end: end}
+		t.OW = end - begin
+	} else {
+		t.OH = end - begin
+	}
+	first := begin*stride - *before
+	last := (end-1)*stride - *before + reach
+	p.in.begin, p.in.end = max(first, 0), min(last, p.in.axis)
+	if p.in.begin >= p.in.end {
+		return fmt.Errorf("the tile of output rows %d to %d would see nothing but padding: use fewer workers or channel", begin, end-1)
+	}
+	if padded {
+		p.in.begin, p.in.end = first, last
+	}
+	*before, *after = p.in.begin-first, last-p.in.end
+	*size = p.in.end - p.in.begin
+	p.linear.Inner = t.OH * t.OW
+	return nil
+}
