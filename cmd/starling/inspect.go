@@ -158,7 +158,7 @@ func (r *inspection) print(w io.Writer) error {
 		fmt.Fprintf(t, "work\t%.3f GFLOP a request\n", float64(r.FLOPs)/1e9)
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.Metadata)) {
-		fmt.Fprintf(t, "%s\t%s\n", key, r.Metadata[key])
+		fmt.Fprintf(t, "%s\t%s\n", visible(key), visible(r.Metadata[key]))
 	}
 	fmt.Fprintln(t)
 	if err := t.Flush(); err != nil {

@@ -342,7 +342,7 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i, top := range a.top {
 		if i < r.Requests && top != nil {
-			fmt.Fprintf(t, "%s\t%s\n", requests.Name(i), classes(top))
+			fmt.Fprintf(t, "%s\t%s\n", visible(requests.Name(i)), classes(top))
 		}
 	}
 	if hidden := a.inputs - len(a.top); hidden > 0 {
@@ -352,7 +352,7 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(t, "%s\t%s\n", r.Model, planned(f))
+	fmt.Fprintf(t, "%s\t%s\n", visible(r.Model), planned(f))
 	fmt.Fprintf(t, "requests\t%d, answered %d, lost %d\n", r.Requests, r.Answered, r.Lost)
 	if f.Plan.N() > 0 {
 		fmt.Fprintf(t, "slices\t%d decoded, %d recomputed here, %d late, %d damaged\n", r.Decoded, r.Recomputed, r.Late, r.Wrong)
@@ -389,7 +389,7 @@ func classes(top []input.Class) string {
 	for _, c := range top {
 		label := fmt.Sprint(c.Class)
 		if c.Label != "" && c.Label != label {
-			label += " " + c.Label
+			label += " " + visible(c.Label)
 		}
 		parts = append(parts, fmt.Sprintf("%s: %.4g", label, c.Score))
 	}

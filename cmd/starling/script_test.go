@@ -240,6 +240,8 @@ func writeModel(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		slices.Sort(names)
 		g.Constants[names[0]].F32()[7] = float32(math.NaN())
+	case "hostile": // to a terminal
+		g.Metadata = map[string]string{"recipe": "\x1b]0;gone\x07\u202e\nand more"}
 	case "unsupported":
 		g.Nodes[1].Op = "Frobnicate"
 	}

@@ -49,7 +49,7 @@ func openIDXFile(r *io.SectionReader, want graph.Value, opt Options) (*Source, e
 }
 
 func openIDX(r io.Reader, want graph.Value, opt Options) (*Source, error) {
-	shape, data, err := readIDX(r)
+	r, shape, err := readIDXHeader(r)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func openIDX(r io.Reader, want graph.Value, opt Options) (*Source, error) {
 	if !flat.Equal(squeeze(item)) && !flat.Equal(tensor.Shape{item.Elements()}) {
 		return nil, fmt.Errorf("has items of shape %v, but input %q takes %v; give a data set of that size", item, want.Name, want.Shape)
 	}
-	s := &Source{count: shape[0], data: bytes.NewReader(data), stride: int64(item.Elements())}
+	s := &Source{count: shape[0], stride: int64(item.Elements())}
 	switch want.Type {
 	case tensor.Uint8:
 	case tensor.Float32:
@@ -82,24 +82,30 @@ func openIDX(r io.Reader, want graph.Value, opt Options) (*Source, error) {
 	default:
 		return nil, fmt.Errorf("holds bytes, but input %q takes %v; give an .npy file of that type", want.Name, want.Type)
 	}
+	// Only now: a few compressed bytes may become very many.
+	data, err := readIDXData(r, shape)
+	if err != nil {
+		return nil, err
+	}
+	s.data = bytes.NewReader(data)
 	return s, nil
 }
 
 // ReadIDXLabels reads an IDX file of labels, [N] unsigned bytes, compressed by
 // gzip or not.
 func ReadIDXLabels(r io.Reader) ([]byte, error) {
-	shape, data, err := readIDX(r)
+	r, shape, err := readIDXHeader(r)
 	if err != nil {
 		return nil, err
 	}
 	if len(shape) != 1 {
 		return nil, fmt.Errorf("has shape %v, but labels are [N]; give the file of the labels", shape)
 	}
-	return data, nil
+	return readIDXData(r, shape)
 }
 
-// readIDX returns the shape and the elements of an IDX file.
-func readIDX(r io.Reader) (tensor.Shape, []byte, error) {
+// readIDXHeader returns the shape of an IDX file, and its elements to be read.
+func readIDXHeader(r io.Reader) (elements io.Reader, shape tensor.Shape, err error) {
 	buffered := bufio.NewReader(r)
 	r = buffered
 	if magic, _ := buffered.Peek(2); string(magic) == "\x1f\x8b" {
@@ -119,7 +125,7 @@ func readIDX(r io.Reader) (tensor.Shape, []byte, error) {
 	if n := start[3]; n == 0 || n > maxIDXDims {
 		return nil, nil, fmt.Errorf("has %d IDX dimensions, known are 1 to %d; convert it", n, maxIDXDims)
 	}
-	shape := make(tensor.Shape, start[3])
+	shape = make(tensor.Shape, start[3])
 	for i := range shape {
 		var d [4]byte
 		if _, err := io.ReadFull(r, d[:]); err != nil {
@@ -139,16 +145,22 @@ func readIDX(r io.Reader) (tensor.Shape, []byte, error) {
 			return nil, nil, fmt.Errorf("has empty items: shape %v; give another file", shape)
 		}
 	}
+	return r, shape, nil
+}
+
+// readIDXData reads the elements, and demands that nothing is behind them.
+func readIDXData(r io.Reader, shape tensor.Shape) ([]byte, error) {
 	data, err := readN(r, int64(shape.Elements()))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var behind [1]byte
 	// Reading on to the end also verifies the checksum of gzip.
-	switch n, err := io.ReadFull(r, start[:1]); {
+	switch n, err := io.ReadFull(r, behind[:]); {
 	case n > 0:
-		return nil, nil, fmt.Errorf("is longer than its IDX header says: shape %v; copy it again", shape)
+		return nil, fmt.Errorf("is longer than its IDX header says: shape %v; copy it again", shape)
 	case !errors.Is(err, io.EOF):
-		return nil, nil, fmt.Errorf("is damaged: %w; copy it again", err)
+		return nil, fmt.Errorf("is damaged: %w; copy it again", err)
 	}
-	return shape, data, nil
+	return data, nil
 }

@@ -86,6 +86,8 @@ func TestIDXDamaged(t *testing.T) {
 		{"header cut short", idx([]int{2, 1}, nil)[:10], "cut short in its header"},
 		{"no dimensions", idx(nil, nil), "0 IDX dimensions"},
 		{"floats", []byte{0, 0, 0x0d, 1, 0, 0, 0, 0}, "type 0x0d"},
+		// Nothing is unpacked for a model that it does not fit.
+		{"items of another size, cut short", idx([]int{1 << 20, 16, 16}, nil), "has items of shape [16,16]"},
 		{"empty items", idx([]int{2, 0, 2}, nil), "empty items"},
 		{"no items", idx([]int{0, 1, 2}, nil), "holds no input"},
 	} {

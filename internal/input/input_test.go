@@ -315,3 +315,19 @@ func TestSqueezeNetVector(t *testing.T) {
 		t.Fatal("not the bytes of the file")
 	}
 }
+
+func FuzzRange(f *testing.F) {
+	for _, arg := range []string{"x.npy", "x.npy:7", "x.npy:0-99", "C:x.npy:1-2-3", "x:-", ":9999999999999999999-1"} {
+		f.Add(arg)
+	}
+	f.Fuzz(func(t *testing.T, arg string) {
+		path, win, err := splitRange(arg)
+		switch {
+		case err != nil:
+		case win.given && (win.first < 0 || win.last < win.first || len(path) >= len(arg)):
+			t.Fatalf("%q is %q, %+v", arg, path, win)
+		case !win.given && path != arg:
+			t.Fatalf("%q is %q", arg, path)
+		}
+	})
+}

@@ -48,15 +48,24 @@ func ReadLabels(path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	text := strings.TrimSuffix(string(b), "\n")
-	if text == "" {
+	labels := parseLabels(string(b))
+	if labels == nil {
 		return nil, fmt.Errorf("%s: is empty; give a file with one label a line", path)
+	}
+	return labels, nil
+}
+
+// parseLabels is nil if there are none.
+func parseLabels(text string) []string {
+	text = strings.TrimSuffix(text, "\n")
+	if text == "" {
+		return nil
 	}
 	labels := strings.Split(text, "\n")
 	for i, l := range labels {
 		labels[i] = strings.TrimSuffix(l, "\r")
 	}
-	return labels, nil
+	return labels
 }
 
 // Top returns the n best classes, or fewer where there are fewer scores: the

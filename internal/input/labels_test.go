@@ -142,3 +142,19 @@ func TestScoresWithoutANumber(t *testing.T) {
 		t.Errorf("NaN is %s, %v", b, err)
 	}
 }
+
+func FuzzLabels(f *testing.F) {
+	f.Add("zero\none\r\n\ntwo")
+	f.Add("\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		labels := parseLabels(text)
+		if len(labels) > strings.Count(text, "\n")+1 {
+			t.Fatalf("%d labels of %q", len(labels), text)
+		}
+		for _, l := range labels {
+			if strings.Contains(l, "\n") || !strings.Contains(text, l) {
+				t.Fatalf("label %q of %q", l, text)
+			}
+		}
+	})
+}
