@@ -13,15 +13,28 @@ import (
 // remote or from two computed operands; then what follows, the same for all
 // of them, with a Relu or Clip that reads nothing else.
 func (c *compiler) layer(n *graph.Node) error {
-	last, lo, hi := c.activation(n)
-	shape := c.shape(n.Outputs[0])
-	x, err := c.float(n.Inputs[0])
-	if err != nil {
-		return err
-	}
-	dst := c.define(last)
 	l, err := linearOf(c.g, n)
 	number, split := c.opt.Split[n.Name]
+	last, add := n.Outputs[0], -1
+	if isConv(n) && err == nil && !split {
+		last, add = c.residual(last)
+	}
+	last, lo, hi := c.activation(last)
+	shape := c.shape(n.Outputs[0])
+	x, notFloat := c.float(n.Inputs[0])
+	if notFloat != nil {
+		return notFloat
+	}
+	after := biasOp{dst: c.define(last), bias: -1, lo: lo, hi: hi}
+	dst := after.dst
+	if isConv(n) {
+		after.outer, after.rows, after.inner = shape[0], shape[1], shape[2:].Elements()
+		if name := n.Input(2); name != "" {
+			if after.bias, notFloat = c.float(name); notFloat != nil {
+				return notFloat
+			}
+		}
+	}
 	switch {
 	case split && err == nil:
 		c.split[n.Name], c.p.split = true, true
@@ -31,6 +44,15 @@ func (c *compiler) layer(n *graph.Node) error {
 		slice, err := NewSlice(l, weightsOf(c.g, n, l))
 		if err != nil {
 			return err
+		}
+		if isConv(n) {
+			c.emit(&convOp{slice: slice, x: x, add: add, after: after}, dst, x)
+			for _, slot := range []int{after.bias, add} {
+				if slot >= 0 {
+					c.touch(slot)
+				}
+			}
+			return nil
 		}
 		c.emit(&linearOp{slice: slice, dst: dst, x: x}, dst, x)
 	case errors.Is(err, ErrNotLinear) && !split:
@@ -44,15 +66,7 @@ func (c *compiler) layer(n *graph.Node) error {
 	default:
 		return err
 	}
-	after := biasOp{dst: dst, bias: -1, lo: lo, hi: hi}
-	if isConv(n) {
-		after.outer, after.rows, after.inner = shape[0], shape[1], shape[2:].Elements()
-		if name := n.Input(2); name != "" {
-			if after.bias, err = c.float(name); err != nil {
-				return err
-			}
-		}
-	} else {
+	if !isConv(n) {
 		after.outer, after.rows, after.inner = 1, shape.Elements(), 1
 		if n.Op == "Gemm" {
 			if err := c.gemmTail(n, &after); err != nil {
@@ -63,7 +77,7 @@ func (c *compiler) layer(n *graph.Node) error {
 	switch {
 	case after.bias >= 0:
 		c.emit(&after, dst, after.bias)
-	case after.lo != negInf || after.hi != posInf:
+	case after.clamps():
 		c.emit(&after, dst)
 	}
 	return nil
@@ -101,22 +115,50 @@ func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
 	return nil
 }
 
-// activation returns the bounds of the Relu or Clip that is the only reader of
-// the node's output, and the name of the last value that the node then defines:
-// the activation's output, or the node's own, which is never a graph output if
-// it is skipped.
-func (c *compiler) activation(n *graph.Node) (last string, lo, hi float32) {
-	last = n.Outputs[0]
-	next := c.reader[last]
-	if next == nil || c.readers[last] != 1 || next.Input(0) != last {
-		return last, negInf, posInf
+// follower is the node that alone reads a value, as its first input or, if
+// either, as any; nil if there is none.
+func (c *compiler) follower(value string, either bool) *graph.Node {
+	next := c.reader[value]
+	if next == nil || c.readers[value] != 1 || next.Input(0) != value && !either {
+		return nil
+	}
+	return next
+}
+
+// activation returns the bounds of the Relu or Clip that is the only reader of a
+// value, and the name of the value to define in its place: the activation's
+// output, or else the value, which is never a graph output if it is skipped.
+func (c *compiler) activation(value string) (last string, lo, hi float32) {
+	next := c.follower(value, false)
+	if next == nil {
+		return value, negInf, posInf
 	}
 	lo, hi, ok := c.bounds(next)
 	if !ok {
-		return last, negInf, posInf
+		return value, negInf, posInf
 	}
 	c.fused[next] = true
 	return next.Outputs[0], lo, hi
+}
+
+// residual returns the slot of what the only reader of a value adds to it, if
+// that has its shape and is known by now, and the name of the sum; else the value
+// and -1.
+func (c *compiler) residual(value string) (last string, slot int) {
+	next := c.follower(value, true)
+	if next == nil || next.Op != "Add" || next.Domain != "" {
+		return value, -1
+	}
+	other := next.Input(0)
+	if other == value {
+		other = next.Input(1)
+	}
+	slot, known := c.slots[other]
+	if !known || other == value || !c.shape(other).Equal(c.shape(value)) {
+		return value, -1
+	}
+	c.fused[next] = true
+	return next.Outputs[0], slot
 }
 
 // linearOp is a layer's linear part, all rows of it.
@@ -127,6 +169,25 @@ type linearOp struct {
 
 func (o *linearOp) run(s *Session) { o.slice.Run(s.program.pool, s.f32(o.dst), s.f32(o.x), nil) }
 
+// convOp is a convolution and what follows: a bias, another value of the shape of
+// the output if add is not negative, a clamp.
+type convOp struct {
+	slice  *Slice
+	x, add int
+	after  biasOp
+}
+
+func (o *convOp) run(s *Session) {
+	after := kernel.After{Clamp: o.after.clamps(), Lo: o.after.lo, Hi: o.after.hi}
+	if o.after.bias >= 0 {
+		after.Bias = s.f32(o.after.bias)
+	}
+	if o.add >= 0 {
+		after.Add = s.f32(o.add)
+	}
+	o.slice.run(s.program.pool, s.f32(o.after.dst), s.f32(o.x), after, nil)
+}
+
 // biasOp adds a bias to each row of dst [outer,rows,inner], if bias is not
 // negative, and clamps to [lo,hi].
 type biasOp struct {
@@ -134,6 +195,8 @@ type biasOp struct {
 	outer, rows, inner int
 	lo, hi             float32
 }
+
+func (o *biasOp) clamps() bool { return o.lo != negInf || o.hi != posInf }
 
 func (o *biasOp) run(s *Session) {
 	dst := s.f32(o.dst)

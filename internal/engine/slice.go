@@ -49,12 +49,17 @@ func NewSlice(l Linear, w []float32) (*Slice, error) {
 // returns false soon and dst is undefined. p may be nil for one thread. Nothing
 // is allocated once the kernels' scratch is warm.
 func (s *Slice) Run(p *kernel.Pool, dst, x []float32, stop *atomic.Bool) bool {
+	return s.run(p, dst, x, kernel.After{}, stop)
+}
+
+// run is Run and what follows the sums, of a convolution only.
+func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *atomic.Bool) bool {
 	if len(x) != s.linear.InputLen() || len(dst) != s.linear.OutputLen() {
 		panic(fmt.Sprintf("engine: slice of %+v run with %d inputs and %d outputs", s.linear, len(x), len(dst)))
 	}
 	switch {
 	case s.conv != nil:
-		return s.conv.Run(p, dst, x, stop)
+		return s.conv.Run(p, dst, x, after, stop)
 	case s.packed != nil:
 		return s.packed.Gemm(p, dst, x, s.linear.Outer, stop)
 	}

@@ -95,7 +95,7 @@ func BenchmarkTiles(b *testing.B) {
 	t := tilesOfLevel()
 	m, n, k := t.blockM, t.blockN, t.blockK
 	x, w, c := uniform(r, m*k), uniform(r, n*k), make([]float32, m*n)
-	reportFlops(b, 2*float64(m*n*k), loop(b, func() { t.multiply(c, n, x, w, m, n, k, false) }), 1)
+	reportFlops(b, 2*float64(m*n*k), loop(b, func() { t.multiply(c, n, x, w, m, n, k, false, ending{}) }), 1)
 }
 
 func BenchmarkGemm(b *testing.B) {
@@ -153,7 +153,7 @@ func BenchmarkConv(b *testing.B) {
 func benchmarkConv(b *testing.B, name string, g Conv2D, c *Conv, x []float32) {
 	dst := make([]float32, g.M*g.OH*g.OW)
 	eachThreads(b, name, func(b *testing.B, p *Pool) {
-		seconds := loop(b, func() { c.Run(p, dst, x, nil) })
+		seconds := loop(b, func() { c.Run(p, dst, x, After{}, nil) })
 		reportFlops(b, 2*float64(g.M*g.OH*g.OW)*float64(g.K()), seconds, p.Threads())
 	})
 }

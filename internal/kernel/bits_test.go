@@ -25,7 +25,7 @@ func TestBitsAreTheSameEverywhere(t *testing.T) {
 		w, x := values(g.M*g.K()), values(g.N*g.C*g.H*g.W)
 		return func([]float32) []float32 {
 			dst := make([]float32, g.N*g.M*g.OH*g.OW)
-			NewConv(g, w, g.M).Run(nil, dst, x, nil)
+			NewConv(g, w, g.M).Run(nil, dst, x, After{}, nil)
 			return dst
 		}
 	}

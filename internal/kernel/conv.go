@@ -109,9 +109,11 @@ type Conv struct {
 	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
 	rows    int
 	tiles   *tiling
-	filters []float32 // [Groups] × packFilters; as given if depthwise
+	filters []float32 // [Groups] × packFilters, or packColumns if narrow; as given if depthwise
 	taps    [][]tap   // by K block
+	narrow  bool      // the cells are the rows of the product, the filters its columns
 	direct  *depthwise
+	zeros   []float32 // a bias in place of none
 }
 
 // NewConv prepares a convolution with filters w [rows, C/Groups, KH, KW], f32:
@@ -128,7 +130,7 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 	k := g.K()
 	need("w", len(w), rows*k)
 	if g.Groups > 1 && g.Groups == g.C && g.Groups == g.M && copyFits(&g) {
-		c := &Conv{g: g, rows: rows, filters: w[:rows*k], direct: new(depthwise)}
+		c := &Conv{g: g, rows: rows, filters: w[:rows*k], direct: new(depthwise), zeros: negativeZeros(rows)}
 		c.direct.plan(&g)
 		return c
 	}
@@ -137,10 +139,14 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 	}
 	per := rows / g.Groups
 	t := tilesOfLevel()
-	size := t.high(per) * k // of a packed group
-	c := &Conv{g: g, rows: rows, tiles: t, filters: make([]float32, g.Groups*size)}
+	c := &Conv{g: g, rows: rows, tiles: t, narrow: t.narrow(g.OH * g.OW), zeros: negativeZeros(rows)}
+	size, pack := t.high(per)*k, t.packFilters // of a group
+	if c.narrow {
+		size, pack = t.wide(per)*k, t.packColumns
+	}
+	c.filters = make([]float32, g.Groups*size)
 	for i := range g.Groups {
-		t.packFilters(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
+		pack(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
 	}
 	step := t.kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {
@@ -154,50 +160,69 @@ type convJob struct {
 	dst, x           []float32
 	mBlocks, nBlocks int
 	mStep, nStep     int
+	end              ending
 	stop             *atomic.Bool
 	stopped          atomic.Bool
 }
 
 var convJobs freeList[convJob]
 
-// Run is dst = conv(x), without bias: x [N,C,H,W], dst [N,rows,OH,OW], f32.
-// Each element is one chain of fused multiply-adds over channel, filter row and
+// Run is dst = conv(x), and what follows: x [N,C,H,W], dst [N,rows,OH,OW], f32.
+// Each sum is one chain of fused multiply-adds over channel, filter row and
 // filter column, in that order, so a slice of the filters has the bits of the
 // same channels of the whole. If stop is not nil and becomes true, Run returns
 // false at the end of the blocks being computed, and dst is undefined. dst must
 // not alias x. Safe for concurrent use.
-func (c *Conv) Run(p *Pool, dst, x []float32, stop *atomic.Bool) bool {
+func (c *Conv) Run(p *Pool, dst, x []float32, after After, stop *atomic.Bool) bool {
 	g := &c.g
 	need("dst", len(dst), g.N*c.rows*g.OH*g.OW)
 	need("x", len(x), g.N*g.C*g.H*g.W)
-	j := convJobs.get()
-	j.c, j.dst, j.x, j.stop = c, dst, x, stop
-	j.stopped.Store(false)
-	blocks := 0
-	if c.direct != nil {
-		j.nBlocks = ceilDiv(g.OH, c.direct.blockRows)
-		blocks = ceilDiv(g.N*g.C, c.direct.maps) * j.nBlocks
-	} else {
-		maps := g.N * g.Groups
-		t := c.tiles
-		nPanels, mPanels := ceilDiv(g.OH*g.OW, t.n), ceilDiv(c.rows/g.Groups, t.m)
-		j.nStep = blockPanels(nPanels, t.blockN/t.n, maps, p.Threads()) * t.n
-		j.nBlocks = ceilDiv(g.OH*g.OW, j.nStep)
-		j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, p.Threads()) * t.m
-		j.mBlocks = ceilDiv(c.rows/g.Groups, j.mStep)
-		blocks = maps * j.nBlocks * j.mBlocks
+	if after.Bias != nil {
+		need("bias", len(after.Bias), c.rows)
 	}
-	p.run(j, blocks)
+	if after.Add != nil {
+		need("add", len(after.Add), g.N*c.rows*g.OH*g.OW)
+	}
+	j := convJobs.get()
+	j.c, j.dst, j.x, j.end, j.stop = c, dst, x, after.ending(c.zeros), stop
+	j.stopped.Store(false)
+	p.run(j, j.plan(p.Threads()))
 	ok := !j.stopped.Load()
-	j.c, j.dst, j.x, j.stop = nil, nil, nil, nil
+	j.c, j.dst, j.x, j.end, j.stop = nil, nil, nil, ending{}, nil
 	convJobs.put(j)
 	return ok
+}
+
+// plan cuts the work into blocks and says how many they are.
+func (j *convJob) plan(threads int) int {
+	c, g, t := j.c, &j.c.g, j.c.tiles
+	if c.direct != nil {
+		j.nBlocks = ceilDiv(g.OH, c.direct.blockRows)
+		return ceilDiv(g.N*g.C, c.direct.maps) * j.nBlocks
+	}
+	maps, per, cells := g.N*g.Groups, c.rows/g.Groups, g.OH*g.OW
+	if c.narrow {
+		panels := ceilDiv(per, t.n)
+		j.mStep = blockPanels(panels, narrowPanels, maps, threads) * t.n
+		j.mBlocks = ceilDiv(per, j.mStep)
+		return maps * j.mBlocks
+	}
+	j.nStep = blockPanels(ceilDiv(cells, t.n), t.blockN/t.n, maps, threads) * t.n
+	j.nBlocks = ceilDiv(cells, j.nStep)
+	mPanels := ceilDiv(per, t.m)
+	j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, threads) * t.m
+	j.mBlocks = ceilDiv(per, j.mStep)
+	return maps * j.nBlocks * j.mBlocks
 }
 
 // runBlock computes some columns of some rows of one group of one image.
 func (j *convJob) runBlock(i int) {
 	if j.c.direct != nil {
 		j.runDirect(i)
+		return
+	}
+	if j.c.narrow {
+		j.runNarrow(i)
 		return
 	}
 	c, g, t := j.c, &j.c.g, j.c.tiles
@@ -210,7 +235,9 @@ func (j *convJob) runBlock(i int) {
 	high, step := t.high(per), t.kBlock(k)
 	filters := c.filters[group*high*k:]
 	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
-	dst := j.dst[(image*c.rows+group*per+m0)*cells:]
+	at := (image*c.rows+group*per+m0)*cells + n0
+	dst, end := j.dst[at:], j.end.from(group*per+m0, at)
+	var last ending // follows in the last K block only
 
 	scratch := buffers.get()
 	defer buffers.put(scratch)
@@ -218,6 +245,9 @@ func (j *convJob) runBlock(i int) {
 	for kb, taps := range c.taps {
 		k0 := kb * step
 		kc := min(step, k-k0)
+		if kb == len(c.taps)-1 {
+			last = end
+		}
 		for at := 0; at < n; at += t.n {
 			packPanel(b[at*kc:(at+t.n)*kc], x, g, taps, t.n, n0+at, min(t.n, n-at))
 		}
@@ -226,7 +256,55 @@ func (j *convJob) runBlock(i int) {
 				j.stopped.Store(true)
 				return
 			}
-			t.multiply(dst[row*cells+n0:], cells, filters[high*k0+(m0+row)*kc:], b, min(t.blockM, m-row), n, kc, kb == 0)
+			t.multiply(dst[row*cells:], cells, filters[high*k0+(m0+row)*kc:], b, min(t.blockM, m-row), n, kc, kb == 0, last.from(row, row*cells))
 		}
 	}
+}
+
+// narrow says whether cells fill tiles better as rows than as columns. What has
+// to be turned round for it counts as a twelfth.
+func (t *tiling) narrow(cells int) bool {
+	rows, columns := ceilDiv(cells, t.rowStep)*t.rowStep, ceilDiv(cells, t.columnStep)*t.columnStep
+	return 13*rows <= 12*columns
+}
+
+// narrowPanels is the most panels of filters in a block of a narrow layer. The
+// cells are packed for each block again.
+const narrowPanels = 16
+
+// runNarrow computes all columns of some rows of one group of one image, turned
+// round: the cells are the rows of the product.
+func (j *convJob) runNarrow(i int) {
+	c, g, t := j.c, &j.c.g, j.c.tiles
+	m0, i := i%j.mBlocks*j.mStep, i/j.mBlocks
+	group, image := i%g.Groups, i/g.Groups
+
+	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
+	m := min(j.mStep, per-m0)
+	wide, step := t.wide(per), t.kBlock(k)
+	filters := c.filters[group*wide*k:]
+	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
+	at := (image*c.rows + group*per + m0) * cells
+
+	scratch := buffers.get()
+	defer buffers.put(scratch)
+	a := scratch.sized(t.high(cells)*step + cells*m)
+	a, turned := a[:t.high(cells)*step], a[t.high(cells)*step:]
+	for kb, taps := range c.taps {
+		if j.stop != nil && j.stop.Load() {
+			j.stopped.Store(true)
+			return
+		}
+		k0 := kb * step
+		kc := min(step, k-k0)
+		for cell := 0; cell < cells; cell += t.m {
+			packPanel(a[cell*kc:(cell+t.m)*kc], x, g, taps, t.m, cell, min(t.m, cells-cell))
+		}
+		t.multiply(turned, m, a, filters[wide*k0+m0*kc:], cells, m, kc, kb == 0, ending{})
+	}
+	end := j.end
+	if end.bias == nil {
+		end = (&After{Bias: c.zeros}).ending(nil)
+	}
+	transposed(j.dst[at:], cells, turned, m, m, cells, end.from(group*per+m0, at))
 }

@@ -117,11 +117,15 @@ func randomConv(r *rand.Rand) Conv2D {
 }
 
 func runConv(g Conv2D, p *Pool, w, x []float32, rows int) []float32 {
+	return runConvAfter(g, p, w, x, rows, After{})
+}
+
+func runConvAfter(g Conv2D, p *Pool, w, x []float32, rows int, after After) []float32 {
 	dst := make([]float32, g.N*rows*g.OH*g.OW)
 	for i := range dst {
 		dst[i] = float32(math.NaN()) // whatever is not written shows
 	}
-	if !NewConv(g, w, rows).Run(p, dst, x, nil) {
+	if !NewConv(g, w, rows).Run(p, dst, x, after, nil) {
 		panic("stopped without a stop")
 	}
 	return dst
@@ -138,6 +142,8 @@ func TestConvGeometries(t *testing.T) {
 	cases := map[string]Conv2D{
 		"3x3 pad 1":           conv2D(8, 14, 14, 13, 3, 1, 1),
 		"narrow map":          conv2D(30, 7, 7, 9, 3, 1, 1),
+		"narrow, K blocks":    conv2D(60, 7, 7, 83, 3, 1, 1),
+		"narrow, many rows":   conv2D(33, 7, 7, 777, 1, 1, 0),
 		"one cell":            conv2D(5, 1, 1, 3, 3, 1, 1),
 		"one column":          conv2D(5, 40, 1, 3, 3, 1, 1),
 		"wide row":            conv2D(2, 1, 700, 3, 3, 1, 1),
@@ -203,6 +209,49 @@ func TestConvGeometries(t *testing.T) {
 	}
 }
 
+// TestConvAfter compares what follows the sums in a layer with the same done
+// apart.
+func TestConvAfter(t *testing.T) {
+	r := newRand(t)
+	threads := pools(t)
+	for range 25 {
+		g := randomConv(r)
+		if r.IntN(3) == 0 {
+			g = conv2D(size(r, 40), 7, 7, size(r, 40), 3, 1, 1)
+		}
+		w, x := wild(r, g.M*g.K()), wild(r, g.N*g.C*g.H*g.W)
+		sums := runConv(g, nil, w, x, g.M)
+		after := After{Clamp: r.IntN(2) == 0, Lo: -0.5, Hi: 0.75}
+		if r.IntN(2) == 0 {
+			after.Bias = wild(r, g.M)
+		}
+		if r.IntN(2) == 0 {
+			after.Add = wild(r, len(sums))
+		}
+		want := make([]float32, len(sums))
+		for i, v := range sums {
+			if after.Bias != nil {
+				v += after.Bias[i/(g.OH*g.OW)%g.M]
+			}
+			if after.Add != nil {
+				v += after.Add[i]
+			}
+			if after.Clamp {
+				v = clamp(v, after.Lo, after.Hi)
+			}
+			want[i] = v
+		}
+		for _, level := range levels() {
+			atLevel(t, level, func() {
+				for _, p := range threads {
+					got := runConvAfter(g, p, w, x, g.M, after)
+					compareBits(t, label("%s %d threads %+v bias %t add %t clamp %t", level, p.Threads(), g, after.Bias != nil, after.Add != nil, after.Clamp), got, want)
+				}
+			})
+		}
+	}
+}
+
 // TestConvSlices cuts the filters at random: every slice has the bits of the
 // same channels of the whole layer.
 func TestConvSlices(t *testing.T) {
@@ -234,10 +283,10 @@ func TestConvStop(t *testing.T) {
 		c := NewConv(g, make([]float32, g.M*g.K()), g.M)
 		for _, p := range pools(t) {
 			dst, x := make([]float32, 4*81), make([]float32, 4*81)
-			if c.Run(p, dst, x, &stop) {
+			if c.Run(p, dst, x, After{}, &stop) {
 				t.Errorf("%s, %d threads: ran on although stopped", name, p.Threads())
 			}
-			if stop := new(atomic.Bool); !c.Run(p, dst, x, stop) {
+			if stop := new(atomic.Bool); !c.Run(p, dst, x, After{}, stop) {
 				t.Errorf("%s, %d threads: stopped by an earlier stop", name, p.Threads())
 			}
 		}

@@ -126,6 +126,9 @@ func (j *convJob) runDirect(i int) {
 	area := g.KH * g.KW
 	for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
 		w := c.filters[m%g.C*area : (m%g.C+1)*area]
-		d.compute(g, j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, pad, oy, rows)
+		at := (m*g.OH + oy) * g.OW
+		dst := j.dst[at:][:rows*g.OW]
+		d.compute(g, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, pad, oy, rows)
+		j.end.from(m%g.C, at).apply(dst, 0, 1, len(dst))
 	}
 }

@@ -41,7 +41,7 @@ func setLevel(name string) bool {
 }
 
 // tiles12x32 has 32 KiB of B in L1, and 192 KiB of A and 256 KiB of B in L2.
-var tiles12x32 = tiling{m: 12, n: 32, blockK: 256, blockM: 16 * 12, blockN: 8 * 32}
+var tiles12x32 = tiling{m: 12, n: 32, rowStep: 4, columnStep: 16, blockK: 256, blockM: 16 * 12, blockN: 8 * 32}
 
 func tilesOfLevel() *tiling {
 	if avx512 {
@@ -58,8 +58,9 @@ func asInt(b bool) int {
 	return 0
 }
 
-// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
+// gemmTiles is gemmTilesPortable, and end, for the first rows of m, and says how
+// many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
 	switch {
 	case avx512 && t == &tiles12x32:
 		rows = m
@@ -72,6 +73,7 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 		}
 	default:
 		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		end.apply(c, ldc, m, n)
 		return m
 	}
 	if rows == 0 {
@@ -80,11 +82,20 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 	_ = c[(rows-1)*ldc+n-1]
 	_ = a[t.high(rows)*kc-1]
 	_ = b[kc*t.n-1]
-	if t.n == 32 {
-		gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1)
-	} else {
+	if t == &tiles6x16 {
 		gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, rows/t.m, asInt(first))
+		end.apply(c, ldc, rows, n)
+		return rows
 	}
+	var after *ending
+	if end.bias != nil {
+		after = &end
+		_ = end.bias[rows-1]
+		if end.add != nil {
+			_ = end.add[(rows-1)*ldc+n-1]
+		}
+	}
+	gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1, after)
 	return rows
 }
 
@@ -120,6 +131,9 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 	}
 	gemvRowsAVX2(&dst[0], &w[0], &x[0], rows, k, &laneMask[16-k%16])
 }
+
+// runsWrap says that packRun takes runs that go on in the next row of the map.
+const runsWrap = true
 
 func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	switch {
@@ -164,6 +178,26 @@ func dealTwo(even, odd, x []float32) {
 		dealTwoAVX2(&even[0], &odd[0], &x[0], done/8)
 	}
 	dealTwoPortable(even[done:], odd[done:], x[2*done:])
+}
+
+// transposed is transposedPortable.
+func transposed(dst []float32, ldd int, src []float32, lds, rows, cols int, end ending) {
+	if !avx512 {
+		transposedPortable(dst, ldd, src, lds, rows, cols, end)
+		return
+	}
+	_, _ = dst[(rows-1)*ldd+cols-1], src[(cols-1)*lds+rows-1]
+	for r := 0; r < rows; r += 16 {
+		for c := 0; c < cols; c += 16 {
+			part := end.from(r, r*ldd+c)
+			m, n := min(16, rows-r), min(16, cols-c)
+			_ = part.bias[m-1]
+			if part.add != nil {
+				_ = part.add[(m-1)*ldd+n-1]
+			}
+			transposedAVX512(&dst[r*ldd+c], ldd, &src[c*lds+r], lds, m, n, &part)
+		}
+	}
 }
 
 func vecSub(dst, x []float32) {

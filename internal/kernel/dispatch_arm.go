@@ -47,10 +47,12 @@ func setLevel(name string) bool {
 
 func tilesOfLevel() *tiling { return &tiles6x16 }
 
-// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
+// gemmTiles is gemmTilesPortable, and end, for the first rows of m, and says how
+// many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
 	if !vfpv4 {
 		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		end.apply(c, ldc, m, n)
 		return m
 	}
 	panels := m / t.m
@@ -80,6 +82,7 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 			}
 		}
 	}
+	end.apply(c, ldc, panels*t.m, n)
 	return panels * t.m
 }
 

@@ -24,10 +24,12 @@ func setLevel(name string) bool {
 
 func tilesOfLevel() *tiling { return &tiles6x16 }
 
-// gemmTiles is gemmTilesPortable for the first rows of m, and says how many.
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool) (rows int) {
+// gemmTiles is gemmTilesPortable, and end, for the first rows of m, and says how
+// many.
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
 	if !neon {
 		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
+		end.apply(c, ldc, m, n)
 		return m
 	}
 	panels := m / t.m
@@ -42,6 +44,7 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 		start = 1
 	}
 	gemmTilesNEON(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	end.apply(c, ldc, panels*t.m, n)
 	return panels * t.m
 }
 
@@ -87,6 +90,9 @@ var span = [48]int32{
 	16: -1, 17: -1, 18: -1, 19: -1, 20: -1, 21: -1, 22: -1, 23: -1,
 	24: -1, 25: -1, 26: -1, 27: -1, 28: -1, 29: -1, 30: -1, 31: -1,
 }
+
+// runsWrap says that packRun takes runs that go on in the next row of the map.
+const runsWrap = false
 
 func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	if !neon {

@@ -6,6 +6,8 @@ package kernel
 
 func interleave(dst, x []float32, ldx, m, k int) { interleavePortable(dst, x, ldx, m, m, k) }
 
+const runsWrap = true
+
 func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
 }

@@ -16,17 +16,7 @@ func Pack(w []float32, rows, k int) *Packed {
 	t := tilesOfLevel()
 	wide := t.wide(rows)
 	p := &Packed{tiles: t, rows: rows, k: k, panels: make([]float32, wide*k)}
-	if k == 0 {
-		return p
-	}
-	step := t.kBlock(k)
-	for k0 := 0; k0 < k; k0 += step {
-		kc := min(step, k-k0)
-		block := p.panels[wide*k0 : wide*(k0+kc)]
-		for r := 0; r < rows; r += t.n {
-			interleavePortable(block[r*kc:], w[r*k+k0:], k, min(t.n, rows-r), t.n, kc)
-		}
-	}
+	t.packColumns(p.panels, w, rows, k)
 	return p
 }
 
@@ -98,6 +88,6 @@ func (j *gemmJob) runBlock(i int) {
 		}
 		kc := min(step, w.k-k0)
 		t.packRows(a, j.x[b0*w.k+k0:], w.k, m, kc)
-		t.multiply(j.dst[b0*w.rows+r0:], w.rows, a, w.panels[wide*k0+r0*kc:], m, n, kc, k0 == 0)
+		t.multiply(j.dst[b0*w.rows+r0:], w.rows, a, w.panels[wide*k0+r0*kc:], m, n, kc, k0 == 0, ending{})
 	}
 }

@@ -173,7 +173,7 @@ func TestShortSlicesPanic(t *testing.T) {
 		"pack":     func() { Pack(f(5), 2, 3) },
 		"gemm dst": func() { Pack(f(6), 2, 3).Gemm(nil, f(1), f(3), 1, nil) },
 		"gemm x":   func() { Pack(f(6), 2, 3).Gemm(nil, f(2), f(2), 1, nil) },
-		"conv x":   func() { NewConv(conv2D(1, 3, 3, 1, 1, 1, 0), f(1), 1).Run(nil, f(9), f(8), nil) },
+		"conv x":   func() { NewConv(conv2D(1, 3, 3, 1, 1, 1, 0), f(1), 1).Run(nil, f(9), f(8), After{}, nil) },
 		"conv w":   func() { NewConv(conv2D(2, 3, 3, 1, 1, 1, 0), f(1), 1) },
 		"sub":      func() { Sub(f(3), f(2)) },
 		"bias":     func() { BiasAct(nil, f(6), f(1), 1, 2, 3, 0, 1) },

@@ -5,10 +5,10 @@
 package kernel
 
 // gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1
-// to start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1.
+// to start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.
 //
 //go:noescape
-func gemmTilesAVX512(c *float32, ldc int, a *float32, b *float32, kc int, m int, first int, mask int)
+func gemmTilesAVX512(c *float32, ldc int, a *float32, b *float32, kc int, m int, first int, mask int, end *ending)
 
 // gemvRowsAVX512 is gemvRowsPortable; mask has k%16 bits set. rows and k are at least 1.
 //
@@ -25,6 +25,11 @@ func packRunAVX512(dst *float32, src *float32, cols *columns, taps *tap, count i
 //
 //go:noescape
 func packGatherAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int)
+
+// transposedAVX512 is transposedPortable for 16 × 16 elements at most. rows and cols are at least 1.
+//
+//go:noescape
+func transposedAVX512(dst *float32, ldd int, src *float32, lds int, rows int, cols int, end *ending)
 
 // depthwiseRowsAVX512 is depthwiseRowsPortable; mask has cols%16 bits set. rows, cols and taps are at least 1.
 //

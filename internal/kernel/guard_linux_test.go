@@ -78,8 +78,8 @@ func TestGuardPages(t *testing.T) {
 		in = [][]float32{wild(r, t.high(m)*kc), wild(r, kc*t.n)}
 		ldc := t.n + r.IntN(5)
 		add("tiles", (m-1)*ldc+cols, in, func(dst []float32, in [][]float32) {
-			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, true)
-			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, false)
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, true, ending{})
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, false, ending{})
 		})
 	}
 	convs := 60
@@ -90,7 +90,11 @@ func TestGuardPages(t *testing.T) {
 		g := randomConv(r)
 		in := [][]float32{wild(r, g.M*g.K()), wild(r, g.N*g.C*g.H*g.W)}
 		add(label("conv %+v", g), g.N*g.M*g.OH*g.OW, in, func(dst []float32, in [][]float32) {
-			NewConv(g, in[0], g.M).Run(nil, dst, in[1], nil)
+			NewConv(g, in[0], g.M).Run(nil, dst, in[1], After{}, nil)
+		})
+		more := append(in[:2:2], wild(r, g.M), wild(r, g.N*g.M*g.OH*g.OW))
+		add(label("conv after %+v", g), g.N*g.M*g.OH*g.OW, more, func(dst []float32, in [][]float32) {
+			NewConv(g, in[0], g.M).Run(nil, dst, in[1], After{Bias: in[2], Add: in[3]}, nil)
 		})
 		width := 1 + r.IntN(maxTileN)
 		taps, n := tapsOf(g, 0, g.K()), min(width, g.OH*g.OW)

@@ -44,6 +44,13 @@ const maxRuns = 3
 func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
 	step := g.KH * g.KW
 	oy, ox := n0/g.OW, n0%g.OW
+	if runsWrap && g.StrideH == 1 && g.StrideW == 1 && g.W == g.OW {
+		// Rows of the map and of the output are as long, so what is side by side
+		// in one is so in the other.
+		cols := g.columns(oy, ox, n)
+		packRun(dst, x, &cols, taps, width, g.H, g.W, step, false)
+		return
+	}
 	if runs := (ox+n-1)/g.OW + 1; g.StrideW == 1 && runs <= maxRuns {
 		for lane := 0; lane < n; {
 			length := min(n-lane, g.OW-ox)
@@ -61,17 +68,22 @@ func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
 		}
 		return
 	}
-	var cols columns
+	cols := g.columns(oy, ox, n)
+	packGather(dst, x, &cols, taps, width, g.H, g.W, step)
+}
+
+// columns are the windows of n outputs from (oy,ox) on.
+func (g *Conv2D) columns(oy, ox, n int) (cols columns) {
 	for l := range cols.y {
 		if l >= n {
 			cols.y[l] = math.MinInt32
 			continue
 		}
-		y, x0 := oy*g.StrideH-g.PadTop, ox*g.StrideW-g.PadLeft
-		cols.y[l], cols.x[l], cols.at[l] = int32(y), int32(x0), int32(y*g.W+x0)
+		y, x := oy*g.StrideH-g.PadTop, ox*g.StrideW-g.PadLeft
+		cols.y[l], cols.x[l], cols.at[l] = int32(y), int32(x), int32(y*g.W+x)
 		if ox++; ox == g.OW {
 			oy, ox = oy+1, 0
 		}
 	}
-	packGather(dst, x, &cols, taps, width, g.H, g.W, step)
+	return cols
 }

@@ -108,6 +108,18 @@ func packPortable(dst, src []float32, cols *columns, taps []tap, width, h, w, st
 	}
 }
 
+// transposedPortable is dst = srcᵀ, then end: dst [rows,cols], rows ldd apart, src
+// [cols,rows], rows lds apart.
+func transposedPortable(dst []float32, ldd int, src []float32, lds, rows, cols int, end ending) {
+	for r := range rows {
+		row := dst[r*ldd:][:cols]
+		for c := range row {
+			row[c] = src[c*lds+r]
+		}
+	}
+	end.apply(dst, ldd, rows, cols)
+}
+
 // depthwiseRowsPortable writes dst [rows, cols]: each element is one chain over
 // the taps of w[t]·src[row·srcStep + off[t] + col], starting at +0.
 func depthwiseRowsPortable(dst, src, w []float32, off []int, rows, cols, srcStep int) {

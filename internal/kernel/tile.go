@@ -4,15 +4,20 @@ package kernel
 // of B; blockK, blockM and blockN bound the operands that are in cache at one
 // time: a B panel of blockK × n in L1, an A block of blockM × blockK or a B
 // block of blockK × blockN in L2. blockM and blockN are multiples of m and n.
-// None of it says anything about bits. What is packed keeps the tiling of the
-// level that it was packed for.
-type tiling struct{ m, n, blockK, blockM, blockN int }
+// Where a tile does not fill, rowStep rows and columnStep columns of it are the
+// least that is computed. None of it says anything about bits. What is packed
+// keeps the tiling of the level that it was packed for.
+type tiling struct {
+	m, n                   int
+	rowStep, columnStep    int
+	blockK, blockM, blockN int
+}
 
 // maxTileN is the most columns in a tile.
 const maxTileN = 32
 
 // tiles6x16 has 16 KiB of B in L1, and 192 KiB of A and 256 KiB of B in L2.
-var tiles6x16 = tiling{m: 6, n: 16, blockK: 256, blockM: 32 * 6, blockN: 16 * 16}
+var tiles6x16 = tiling{m: 6, n: 16, rowStep: 6, columnStep: 16, blockK: 256, blockM: 32 * 6, blockN: 16 * 16}
 
 // kBlock returns the length of the K blocks: blockK at most, and even.
 func (t *tiling) kBlock(k int) int { return ceilDiv(k, ceilDiv(k, t.blockK)) }
@@ -22,12 +27,15 @@ func (t *tiling) high(m int) int { return ceilDiv(m, t.m) * t.m }
 func (t *tiling) wide(n int) int { return ceilDiv(n, t.n) * t.n }
 
 // multiply is c[m,n] = or += a·b for packed operands: a [m/t.m][kc][t.m], b
-// [n/t.n][kc][t.n], rounded up, rows of c ldc apart.
-func (t *tiling) multiply(c []float32, ldc int, a, b []float32, m, n, kc int, first bool) {
+// [n/t.n][kc][t.n], rounded up, rows of c ldc apart. Then end follows.
+func (t *tiling) multiply(c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) {
 	for j := 0; j < n; j += t.n {
 		bp, cols := b[j*kc:(j+t.n)*kc], min(t.n, n-j)
-		for i := gemmTiles(t, c[j:], ldc, a, bp, m, cols, kc, first); i < m; i += t.m {
-			t.edge(c[i*ldc+j:], ldc, a[i*kc:(i+t.m)*kc], bp, min(t.m, m-i), cols, kc, first)
+		for i := gemmTiles(t, c[j:], ldc, a, bp, m, cols, kc, first, end.from(0, j)); i < m; i += t.m {
+			rows := min(t.m, m-i)
+			at := i*ldc + j
+			t.edge(c[at:], ldc, a[i*kc:(i+t.m)*kc], bp, rows, cols, kc, first)
+			end.from(i, at).apply(c[at:], ldc, rows, cols)
 		}
 	}
 }
@@ -41,7 +49,7 @@ func (t *tiling) edge(c []float32, ldc int, a, b []float32, m, n, kc int, first 
 			copy(tile[i*t.n:i*t.n+n], c[i*ldc:])
 		}
 	}
-	gemmTiles(t, tile, t.n, a, b, t.m, t.n, kc, first)
+	gemmTiles(t, tile, t.n, a, b, t.m, t.n, kc, first, ending{})
 	for i := range m {
 		copy(c[i*ldc:i*ldc+n], tile[i*t.n:])
 	}
@@ -70,5 +78,17 @@ func (t *tiling) packFilters(packed, w []float32, rows, k int) {
 	step, high := t.kBlock(k), t.high(rows)
 	for k0 := 0; k0 < k; k0 += step {
 		t.packRows(packed[high*k0:], w[k0:], k, rows, min(step, k-k0))
+	}
+}
+
+// packColumns packs a whole matrix [columns,k] into B panels by K blocks: packed
+// [K blocks][columns/t.n][kc][t.n], zeroed before.
+func (t *tiling) packColumns(packed, w []float32, columns, k int) {
+	step, wide := t.kBlock(max(1, k)), t.wide(columns)
+	for k0 := 0; k0 < k; k0 += step {
+		kc := min(step, k-k0)
+		for r := 0; r < columns; r += t.n {
+			interleavePortable(packed[wide*k0+r*kc:], w[r*k+k0:], k, min(t.n, columns-r), t.n, kc)
+		}
 	}
 }

@@ -11,17 +11,21 @@ import (
 // gemm512 computes twelve rows at a time and then eight or four; a column panel
 // is two registers wide, of which the second is left alone where it is empty.
 func gemm512(a *asm) {
-	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1.",
+	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.",
 		arg{"c", "*float32", "DI"}, arg{"ldc", "int", "SI"}, arg{"a", "*float32", "AX"}, arg{"b", "*float32", "BX"},
-		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "R10"}, arg{"mask", "int", "DX"})
+		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "CX"}, arg{"mask", "int", "DX"}, arg{"end", "*ending", "R14"})
 	a.note("DI c, row 0 of the tile; R12, R13, R15 rows 3, 6, 9; SI bytes between rows; R11 three rows; R9 rows left")
-	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left")
+	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left; R14 end")
+	a.note("R10 the panel after b, which is fetched meanwhile")
 	a.note("Z0..Z23 the tile, two registers a row; Z24, Z25 a row of b; Z26..Z31 elements of a; K1, K2 columns that exist")
 	a.op("KMOVW DX, K1")
 	a.op("SHRQ $16, DX")
 	a.op("KMOVW DX, K2")
 	a.op("SHLQ $2, SI")
 	a.op("LEAQ (SI)(SI*2), R11")
+	a.op("MOVQ R8, R10")
+	a.op("SHLQ $7, R10")
+	a.op("ADDQ BX, R10")
 	a.op("TESTQ DX, DX")
 	a.op("JZ narrow")
 	for vectors := 2; vectors > 0; vectors-- {
@@ -62,8 +66,8 @@ func tile512(a *asm, rows, vectors int) {
 	a.op("LEAQ (DI)(R11*2), R13")
 	a.op("LEAQ (R12)(R11*2), R15")
 	a.op("MOVQ BX, DX")
-	a.op("TESTQ R10, R10")
-	a.op("JZ load" + name)
+	a.op("CMPQ first+48(FP), $0")
+	a.op("JEQ load" + name)
 	each(func(i, v int) { a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", 2*i+v) })
 	each(func(i, v int) { a.op("PREFETCHT0 %s%s", []string{"", "64"}[v], at(i)) })
 	a.op("JMP loaded" + name)
@@ -88,8 +92,12 @@ func tile512(a *asm, rows, vectors int) {
 	a.op("JLT rest" + name)
 	a.label("four" + name)
 	for u := range unroll {
+		if u%2 == 0 {
+			a.op("PREFETCHT0 %d(R10)", 32*u)
+		}
 		step(u)
 	}
+	a.op("ADDQ $128, R10")
 	a.op("ADDQ $%d, AX", 48*unroll)
 	a.op("ADDQ $%d, DX", 128*unroll)
 	a.op("SUBQ $%d, CX", unroll)
@@ -104,6 +112,34 @@ func tile512(a *asm, rows, vectors int) {
 	a.op("DECQ CX")
 	a.op("JNZ one" + name)
 	a.label("store" + name)
+	a.note("CX bias; DX what is added; Z26, Z27 these, one row at a time; Z30, Z31 the bounds")
+	a.op("TESTQ R14, R14")
+	a.op("JZ sum" + name)
+	a.op("MOVQ (R14), CX")
+	a.op("VBROADCASTSS 48(R14), Z30")
+	a.op("VBROADCASTSS 52(R14), Z31")
+	for i := range rows {
+		a.op("VBROADCASTSS %d(CX), Z26", 4*i)
+		for v := range vectors {
+			a.op("VADDPS Z26, Z%[1]d, Z%[1]d", 2*i+v)
+		}
+	}
+	a.op("ADDQ $%d, (R14)", 4*rows)
+	a.op("MOVQ 24(R14), DX")
+	a.op("TESTQ DX, DX")
+	a.op("JZ clamp" + name)
+	for i := range rows {
+		for v := range vectors {
+			a.op("VMOVUPS.Z %d(DX), K%d, Z%d", 64*v, 1+v, 26+v)
+			a.op("VADDPS Z%d, Z%[2]d, Z%[2]d", 26+v, 2*i+v)
+		}
+		a.op("ADDQ SI, DX")
+	}
+	a.op("MOVQ DX, 24(R14)")
+	a.label("clamp" + name)
+	each(func(i, v int) { a.op("VMAXPS Z%[1]d, Z30, Z%[1]d", 2*i+v) })
+	each(func(i, v int) { a.op("VMINPS Z%[1]d, Z31, Z%[1]d", 2*i+v) })
+	a.label("sum" + name)
 	each(func(i, v int) { a.op("VMOVUPS Z%d, K%d, %s%s", 2*i+v, 1+v, []string{"", "64"}[v], at(i)) })
 	if rows == 12 {
 		a.op("LEAQ (R13)(R11*2), DI")
@@ -286,6 +322,75 @@ func packGather512(a *asm) {
 			a.op("VMOVUPS Z%d, K%d, %d(DX)", v, 3+v, 64*v)
 		}
 	})
+}
+
+// transposed512 works in registers: rows of src are interleaved in pairs, then in
+// fours, whose quarters are then put in order.
+func transposed512(a *asm) {
+	a.fn("transposedAVX512", "transposedAVX512 is transposedPortable for 16 × 16 elements at most. rows and cols are at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"ldd", "int", "SI"}, arg{"src", "*float32", "AX"}, arg{"lds", "int", "R8"},
+		arg{"rows", "int", "R9"}, arg{"cols", "int", "R10"}, arg{"end", "*ending", "BX"})
+	a.note("DI dst; SI bytes between its rows; AX src; R8 bytes between its rows; R9 rows left; R10 columns left; R11 bias; R12 add")
+	a.note("Z0..Z15 rows of src, then of dst; K1 rows, K2 columns that exist; Z16, Z17 bias and add; Z18, Z19 the bounds")
+	a.op("SHLQ $2, SI")
+	a.op("SHLQ $2, R8")
+	for i, count := range []string{"R9", "R10"} {
+		a.op("MOVQ %s, CX", count)
+		a.op("MOVQ $1, DX")
+		a.op("SHLQ CX, DX")
+		a.op("DECQ DX")
+		a.op("KMOVW DX, K%d", 1+i)
+	}
+	for i := range 16 {
+		a.op("VMOVUPS.Z (AX), K1, Z%d", i)
+		a.op("DECQ R10")
+		a.op("JZ loaded")
+		a.op("ADDQ R8, AX")
+	}
+	a.label("loaded")
+	for i := range 8 {
+		a.op("VUNPCKLPS Z%d, Z%d, Z%d", 2*i+1, 2*i, 16+2*i)
+		a.op("VUNPCKHPS Z%d, Z%d, Z%d", 2*i+1, 2*i, 17+2*i)
+	}
+	for g := range 4 {
+		for p := range 4 {
+			a.op("%s Z%d, Z%d, Z%d", []string{"VUNPCKLPD", "VUNPCKHPD"}[p%2], 18+4*g+p/2, 16+4*g+p/2, 4*g+p)
+		}
+	}
+	for p := range 4 {
+		for g := range 4 {
+			from := 8*(g/2) + p
+			a.op("VSHUFF32X4 $%#x, Z%d, Z%d, Z%d", 0x88+0x55*(g%2), from+4, from, 16+4*p+g)
+		}
+	}
+	for p := range 4 {
+		for q := range 4 {
+			from := 16 + 4*p + q%2
+			a.op("VSHUFF32X4 $%#x, Z%d, Z%d, Z%d", 0x88+0x55*(q/2), from+2, from, 4*q+p)
+		}
+	}
+	a.op("MOVQ (BX), R11")
+	a.op("MOVQ 24(BX), R12")
+	a.op("VBROADCASTSS 48(BX), Z18")
+	a.op("VBROADCASTSS 52(BX), Z19")
+	for i := range 16 {
+		a.op("VBROADCASTSS %d(R11), Z16", 4*i)
+		a.op("VADDPS Z16, Z%[1]d, Z%[1]d", i)
+		a.op("TESTQ R12, R12")
+		a.op("JZ clamp%d", i)
+		a.op("VMOVUPS.Z (R12), K2, Z17")
+		a.op("VADDPS Z17, Z%[1]d, Z%[1]d", i)
+		a.op("ADDQ SI, R12")
+		a.label(fmt.Sprintf("clamp%d", i))
+		a.op("VMAXPS Z%[1]d, Z18, Z%[1]d", i)
+		a.op("VMINPS Z%[1]d, Z19, Z%[1]d", i)
+		a.op("VMOVUPS Z%d, K2, (DI)", i)
+		a.op("DECQ R9")
+		a.op("JZ end")
+		a.op("ADDQ SI, DI")
+	}
+	a.label("end")
+	a.end()
 }
 
 func depthwise512(a *asm) {

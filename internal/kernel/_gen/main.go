@@ -31,6 +31,7 @@ func main() {
 	gemv512(a)
 	packRun512(a)
 	packGather512(a)
+	transposed512(a)
 	depthwise512(a)
 	elementwise512(a)
 	peak512(a)

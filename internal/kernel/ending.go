@@ -1,0 +1,74 @@
+package kernel
+
+import "math"
+
+// After is what follows the sum of each output element of a layer: y =
+// clamp(sum + Bias[row] + Add[element], Lo, Hi), where every + rounds and NaN
+// stays NaN. A nil Bias or Add adds nothing, and only Clamp clamps. Add has the
+// shape of the output and must not overlap it.
+type After struct {
+	Bias, Add []float32
+	Clamp     bool
+	Lo, Hi    float32
+}
+
+// An ending is After for a part of the output: bias is that of the rows from the
+// first one on, add begins at the first element and has rows as far apart as the
+// output's. Without bias it does nothing. The assembly knows the layout.
+type ending struct {
+	bias, add []float32
+	lo, hi    float32
+}
+
+// negativeZeros is a bias that changes nothing, as adding +0 would make of -0.
+func negativeZeros(n int) []float32 {
+	zeros := make([]float32, n)
+	for i := range zeros {
+		zeros[i] = float32(math.Copysign(0, -1))
+	}
+	return zeros
+}
+
+// ending is a for the whole output, zeros being a bias in place of none.
+func (a *After) ending(zeros []float32) ending {
+	if a.Bias == nil && a.Add == nil && !a.Clamp {
+		return ending{}
+	}
+	end := ending{bias: zeros, add: a.Add, lo: float32(math.Inf(-1)), hi: float32(math.Inf(1))}
+	if a.Bias != nil {
+		end.bias = a.Bias
+	}
+	if a.Clamp {
+		end.lo, end.hi = a.Lo, a.Hi
+	}
+	return end
+}
+
+// from is the ending of the part of the output that begins row rows and at
+// elements further on.
+func (e ending) from(row, at int) ending {
+	if e.bias != nil {
+		e.bias = e.bias[row:]
+	}
+	if e.add != nil {
+		e.add = e.add[at:]
+	}
+	return e
+}
+
+// apply makes y of the sums in c [rows,cols], rows ldc apart.
+func (e ending) apply(c []float32, ldc, rows, cols int) {
+	if e.bias == nil {
+		return
+	}
+	for r := range rows {
+		row := c[r*ldc:][:cols]
+		if e.add == nil {
+			vecBiasClamp(row, e.bias[r], e.lo, e.hi)
+			continue
+		}
+		vecBiasClamp(row, e.bias[r], float32(math.Inf(-1)), float32(math.Inf(1)))
+		vecAdd(row, row, e.add[r*ldc:])
+		vecClamp(row, row, e.lo, e.hi)
+	}
+}
