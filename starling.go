@@ -20,6 +20,7 @@ import (
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/onnx"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -73,7 +74,8 @@ func Open(path string, opt Options) (*Model, error) {
 		return nil, err
 	}
 	f, err := flock.Start(context.Background(), g, flock.Config{
-		Workers: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy, Threads: opt.Threads,
+		Plan:        plan.Options{Data: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy},
+		Threads:     opt.Threads,
 		Concurrency: opt.Concurrency, Command: opt.WorkerCommand, Log: opt.Log,
 	})
 	if err != nil {

@@ -21,13 +21,12 @@ import (
 	"starling/internal/input"
 	"starling/internal/kernel"
 	"starling/internal/onnx"
-	"starling/internal/parity"
-	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
 // runOptions are the flags of starling run.
 type runOptions struct {
+	plan        planFlags
 	config      flock.Config
 	requests    int
 	concurrency int
@@ -60,11 +59,7 @@ uniform random tensor in [-1, 1) is used.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.IntVar(&o.config.Workers, "workers", 4, "data slices K of each layer, a worker each; 0 runs the model without workers")
-	f.IntVar(&o.config.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
-	f.StringVar(&o.config.Redundancy, "redundancy", "parity", "parity; replicate: 2·K workers, two hold each slice; or none: a lost worker's requests are lost")
-	f.StringVar(&o.config.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial")
-	f.Float64SliceVar(&o.config.Speeds, "speeds", nil, "of all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
+	o.plan.add(cmd)
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
@@ -84,23 +79,11 @@ uniform random tensor in [-1, 1) is used.`,
 // check finds what is wrong with the flags alone.
 func (o *runOptions) check(cmd *cobra.Command) error {
 	c := &o.config
-	switch c.Redundancy {
-	case plan.Parity:
-	case plan.None, plan.Replicate:
-		if cmd.Flags().Changed("parity") && c.Parity > 0 {
-			return usage(cmd, "--redundancy %s and --parity %d contradict each other", c.Redundancy, c.Parity)
-		}
-		c.Parity = 0
-	default:
-		return usage(cmd, "--redundancy %q: there are %s, %s and %s", c.Redundancy, plan.Parity, plan.Replicate, plan.None)
+	if err := o.plan.check(cmd); err != nil {
+		return err
 	}
+	c.Plan = o.plan.options
 	switch {
-	case c.Workers < 0:
-		return usage(cmd, "--workers %d is negative", c.Workers)
-	case c.Workers > parity.MaxData:
-		return usage(cmd, "--workers %d is more than %d", c.Workers, parity.MaxData)
-	case c.Parity < 0 || c.Parity > 1:
-		return usage(cmd, "--parity %d: there are 0 and 1", c.Parity)
 	case o.requests < 0:
 		return usage(cmd, "--requests %d is negative", o.requests)
 	case o.concurrency < 1 || o.concurrency > coordinator.MaxConcurrency:
@@ -109,13 +92,6 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
-	}
-	if !slices.Contains(plan.Kinds, c.Split) {
-		return usage(cmd, "--split %q: there are %s", c.Split, strings.Join(plan.Kinds, ", "))
-	}
-	workers := (&plan.Options{Data: c.Workers, Parity: c.Parity, Redundancy: c.Redundancy}).Workers()
-	if c.Speeds != nil && len(c.Speeds) != workers {
-		return usage(cmd, "--speeds has %d numbers for %d workers", len(c.Speeds), workers)
 	}
 	switch input.Resize(o.resize) {
 	case input.Crop, input.Stretch:
@@ -127,8 +103,8 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		if err != nil {
 			return usage(cmd, "%v", err)
 		}
-		switch {
-		case c.Workers == 0:
+		switch workers := c.Plan.Workers(); {
+		case workers == 0:
 			return usage(cmd, "--workers 0 has no worker for --fault %s", spec)
 		case fault.Worker >= workers:
 			return usage(cmd, "--fault %s: there are only %d workers, w1 to w%d", spec, workers, workers)
@@ -192,15 +168,16 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 		return err
 	}
 	defer answers.abort()
-	if o.config.Workers > 0 {
+	workers := o.config.Plan.Workers()
+	if workers > 0 {
 		if err := os.MkdirAll(o.config.StateDir, 0o700); err != nil {
 			return fmt.Errorf("make the state folder: %w; choose another with --state", err)
 		}
 	}
 
 	ctx := cmd.Context()
-	if n := o.config.Workers + o.config.Parity; o.config.Workers > 0 {
-		progress.now(func() string { return fmt.Sprintf("cutting the model and starting %d workers", n) })
+	if workers > 0 {
+		progress.now(func() string { return fmt.Sprintf("cutting the model and starting %d workers", workers) })
 	}
 	f, err := flock.Start(ctx, g, o.config)
 	if err != nil {

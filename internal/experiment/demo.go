@@ -14,6 +14,7 @@ import (
 	"starling/internal/digits"
 	"starling/internal/flock"
 	"starling/internal/onnx"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -107,7 +108,7 @@ func (run demoRun) do(ctx context.Context, command []string, plain []int) (r *fl
 		return nil, before, after, nil, err
 	}
 	n := digits.Count * rounds
-	cfg := flock.Config{Workers: run.workers, Parity: run.parity, Command: command, Concurrency: 1}
+	cfg := flock.Config{Plan: plan.Options{Data: run.workers, Parity: run.parity}, Command: command, Concurrency: 1}
 	if run.fault != "" {
 		fault, err := flock.ParseFault(fmt.Sprintf("%s@%d", run.fault, n+1))
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"starling/internal/coordinator"
 	"starling/internal/flock"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 	"starling/internal/zoo"
 )
@@ -40,7 +41,7 @@ func TestThousandRequests(t *testing.T) {
 
 	goroutines, files := goleak.IgnoreCurrent(), descriptors(t)
 	state := t.TempDir()
-	cfg := flock.Config{Workers: 4, Parity: 1, Concurrency: 4, Command: command, StateDir: state}
+	cfg := flock.Config{Plan: plan.Options{Data: 4, Parity: 1}, Concurrency: 4, Command: command, StateDir: state}
 	for _, spec := range []string{"kill:w2@200", "restart:w2@500", "stop:w3@800"} {
 		fault, err := flock.ParseFault(spec)
 		if err != nil {
@@ -137,7 +138,7 @@ func TestAlexNetLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		fault := fmt.Sprintf("kill:w%d@%d", run%5+1, warm+half+1)
-		f := startOn(t, g, flock.Config{Workers: 4, Parity: 1, Concurrency: 1}, fault)
+		f := startOn(t, g, flock.Config{Plan: plan.Options{Data: 4, Parity: 1}, Concurrency: 1}, fault)
 		r, err := f.Drive(t.Context(), flock.Load{
 			Requests: warm + 2*half, Input: func(int) ([]*tensor.Tensor, error) { return request, nil },
 		})

@@ -10,6 +10,7 @@ import (
 
 	"starling/internal/coordinator"
 	"starling/internal/flock"
+	"starling/internal/plan"
 )
 
 // TestMixedFlock splits the digit network over workers for arm64, under
@@ -28,7 +29,7 @@ func TestMixedFlock(t *testing.T) {
 	const n = 40
 	answers := func(workers int) (all [][]float32) {
 		f, err := flock.Start(t.Context(), digitModel(t), flock.Config{
-			Workers: workers, StateDir: t.TempDir(), Command: []string{emulator, program, "worker"},
+			Plan: plan.Options{Data: workers}, StateDir: t.TempDir(), Command: []string{emulator, program, "worker"},
 		})
 		if err != nil {
 			t.Fatal(err)

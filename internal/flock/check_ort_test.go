@@ -15,6 +15,7 @@ import (
 	"starling/internal/graph"
 	"starling/internal/input"
 	"starling/internal/onnx"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 	"starling/internal/zoo"
 )
@@ -57,7 +58,7 @@ func TestORT(t *testing.T) {
 					g = withoutSoftmax(t, load())
 				}
 				worst := 0.0
-				f := startOn(t, g, flock.Config{Workers: w.workers, Parity: w.parity}, w.faults...)
+				f := startOn(t, g, flock.Config{Plan: plan.Options{Data: w.workers, Parity: w.parity}}, w.faults...)
 				r, err := f.Drive(t.Context(), flock.Load{
 					Requests: 3, Input: func(int) ([]*tensor.Tensor, error) { return request, nil },
 					Answered: func(i int, a *coordinator.Answer, _ time.Duration) {

@@ -23,6 +23,7 @@ import (
 	"starling/internal/graph"
 	"starling/internal/input"
 	"starling/internal/onnx"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -89,7 +90,7 @@ func without(worker int) way {
 // outputs runs n requests and hands over the answers; none may be lost.
 func (w way) outputs(t *testing.T, g *graph.Graph, requests *input.Requests, n, concurrency int, see func(i int, a *coordinator.Answer)) *flock.Report {
 	t.Helper()
-	f := startOn(t, g, flock.Config{Workers: w.workers, Parity: w.parity, Concurrency: concurrency}, w.faults...)
+	f := startOn(t, g, flock.Config{Plan: plan.Options{Data: w.workers, Parity: w.parity}, Concurrency: concurrency}, w.faults...)
 	r, err := f.Drive(t.Context(), flock.Load{
 		Requests: n, Concurrency: concurrency, Input: requests.Tensors,
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) { see(i, a) },
@@ -269,7 +270,7 @@ func TestBits(t *testing.T) {
 			g := decode(t, name)
 			requests := seeded(g, n)
 			run := func(w way, see func(i int, a *coordinator.Answer)) {
-				f := startOn(t, decode(t, name), flock.Config{Workers: w.workers, Parity: w.parity}, w.faults...)
+				f := startOn(t, decode(t, name), flock.Config{Plan: plan.Options{Data: w.workers, Parity: w.parity}}, w.faults...)
 				r, err := f.Drive(t.Context(), flock.Load{
 					Requests: n, Input: func(i int) ([]*tensor.Tensor, error) { return requests[i], nil },
 					Answered: func(i int, a *coordinator.Answer, _ time.Duration) { see(i, a) },

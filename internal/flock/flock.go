@@ -26,15 +26,11 @@ import (
 
 // Config describes a flock; zero fields mean their defaults.
 type Config struct {
-	Workers     int    // k: data slices of each layer; 0 runs everything in this process
-	Parity      int    // r: parity slices of each layer
-	Split       string // see plan.Options, as for the next two
-	Redundancy  string
-	Speeds      []float64
-	Threads     int     // for computing, of each worker and of the coordinator; 0 is 1
-	Concurrency int     // requests in flight at once; see coordinator.Config
-	Speed       float64 // of the workers, for labs; see worker.Config
-	Faults      []Fault // strike in the requests they name
+	Plan        plan.Options // without workers everything runs in this process
+	Threads     int          // for computing, of each worker and of the coordinator; 0 is 1
+	Concurrency int          // requests in flight at once; see coordinator.Config
+	Speed       float64      // of the workers, for labs; see worker.Config
+	Faults      []Fault      // strike in the requests they name
 
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
@@ -76,9 +72,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	if err := rewrite.Simplify(g); err != nil {
 		return nil, err
 	}
-	p, err := plan.New(g, plan.Options{
-		Data: cfg.Workers, Parity: cfg.Parity, Split: cfg.Split, Redundancy: cfg.Redundancy, Speeds: cfg.Speeds,
-	})
+	p, err := plan.New(g, cfg.Plan)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"starling/internal/graph"
 	"starling/internal/onnx"
 	"starling/internal/parity"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -188,7 +189,7 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := start(t, flock.Config{Workers: test.workers, Parity: test.parity, Concurrency: test.concurrency}, test.faults...)
+			f := start(t, flock.Config{Plan: plan.Options{Data: test.workers, Parity: test.parity}, Concurrency: test.concurrency}, test.faults...)
 			o := newOracle(t, digitModel(t), max(test.workers, 1), test.parity)
 			r := drive(t, f, o, digits.Count, test.concurrency)
 			if test.want.decoded && r.Decoded == 0 {
@@ -229,7 +230,7 @@ func TestBitsOfAnUnhurtFlock(t *testing.T) {
 		for parity := range 2 {
 			t.Run(fmt.Sprintf("%d+%d", k, parity), func(t *testing.T) {
 				compared := 0
-				f := start(t, flock.Config{Workers: k, Parity: parity, Concurrency: 2})
+				f := start(t, flock.Config{Plan: plan.Options{Data: k, Parity: parity}, Concurrency: 2})
 				if _, err := f.Drive(t.Context(), flock.Load{
 					Requests: digits.Count, Concurrency: 2, Input: digitInput,
 					Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
@@ -258,7 +259,7 @@ func TestBitsOfAnUnhurtFlock(t *testing.T) {
 func TestLostWithoutParity(t *testing.T) {
 	for _, fault := range []string{"kill:w2@5", "stop:w2@5"} {
 		t.Run(fault, func(t *testing.T) {
-			f := start(t, flock.Config{Workers: 4}, fault)
+			f := start(t, flock.Config{Plan: plan.Options{Data: 4}}, fault)
 			r, err := f.Drive(t.Context(), flock.Load{Requests: 20, Input: digitInput})
 			if err != nil {
 				t.Fatal(err)
@@ -282,7 +283,7 @@ func TestLostWithoutParity(t *testing.T) {
 // TestDriveEnds: an input that cannot be read and a context that ends end a run
 // with their error; the flock goes on.
 func TestDriveEnds(t *testing.T) {
-	f := start(t, flock.Config{Workers: 2, Parity: 1, Concurrency: 4})
+	f := start(t, flock.Config{Plan: plan.Options{Data: 2, Parity: 1}, Concurrency: 4})
 	broken := errors.New("broken input")
 	_, err := f.Drive(t.Context(), flock.Load{Requests: 50, Concurrency: 4, Input: func(i int) ([]*tensor.Tensor, error) {
 		if i == 20 {
@@ -324,17 +325,17 @@ func TestStartFails(t *testing.T) {
 		ctx  func(context.Context) context.Context
 		want string
 	}{
-		{"no program", flock.Config{Workers: 2, Command: []string{"/nowhere/starling", "worker"}}, nil, "start worker w1: "},
-		{"a program that ends", flock.Config{Workers: 2, Command: []string{"sh", "-c", "echo first >&2; echo 'starling: it hurts' >&2; exit 3", "sh"}}, nil, "ended (exit status 3): it hurts"},
-		{"a program that does nothing", flock.Config{Workers: 2, Command: []string{"sh", "-c", "exec sleep 1000", "sh"}, ReadyTime: 50 * time.Millisecond}, nil, "2 of 2 workers are not ready: not within 50ms"},
-		{"a context that has ended", flock.Config{Workers: 2, Parity: 1}, func(ctx context.Context) context.Context {
+		{"no program", flock.Config{Plan: plan.Options{Data: 2}, Command: []string{"/nowhere/starling", "worker"}}, nil, "start worker w1: "},
+		{"a program that ends", flock.Config{Plan: plan.Options{Data: 2}, Command: []string{"sh", "-c", "echo first >&2; echo 'starling: it hurts' >&2; exit 3", "sh"}}, nil, "ended (exit status 3): it hurts"},
+		{"a program that does nothing", flock.Config{Plan: plan.Options{Data: 2}, Command: []string{"sh", "-c", "exec sleep 1000", "sh"}, ReadyTime: 50 * time.Millisecond}, nil, "2 of 2 workers are not ready: not within 50ms"},
+		{"a context that has ended", flock.Config{Plan: plan.Options{Data: 2, Parity: 1}}, func(ctx context.Context) context.Context {
 			ctx, cancel := context.WithCancelCause(ctx)
 			cancel(errors.New("enough"))
 			return ctx
 		}, "enough"},
-		{"two parities", flock.Config{Workers: 2, Parity: 2}, nil, "a code has 0 or 1 parity slices, not 2"},
-		{"a fault of nobody", flock.Config{Workers: 2, Faults: []flock.Fault{{Kind: "kill", Worker: 2, Request: 1}}}, nil, "fault kill:w3@1: there are only 2 workers"},
-		{"no state folder", flock.Config{Workers: 2, StateDir: "/nowhere/state"}, nil, "make a folder for this run: "},
+		{"two parities", flock.Config{Plan: plan.Options{Data: 2, Parity: 2}}, nil, "a code has 0 or 1 parity slices, not 2"},
+		{"a fault of nobody", flock.Config{Plan: plan.Options{Data: 2}, Faults: []flock.Fault{{Kind: "kill", Worker: 2, Request: 1}}}, nil, "fault kill:w3@1: there are only 2 workers"},
+		{"no state folder", flock.Config{Plan: plan.Options{Data: 2}, StateDir: "/nowhere/state"}, nil, "make a folder for this run: "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

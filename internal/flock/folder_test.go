@@ -7,6 +7,7 @@ import (
 
 	"starling/internal/coordinator"
 	"starling/internal/flock"
+	"starling/internal/plan"
 )
 
 // A run removes the folder of one that was killed, and leaves alone that of one
@@ -14,7 +15,7 @@ import (
 func TestDeadRunsAreSwept(t *testing.T) {
 	state := t.TempDir()
 	start := func() *flock.Flock {
-		f, err := flock.Start(t.Context(), digitModel(t), flock.Config{Workers: 2, Parity: 1, Command: command, StateDir: state})
+		f, err := flock.Start(t.Context(), digitModel(t), flock.Config{Plan: plan.Options{Data: 2, Parity: 1}, Command: command, StateDir: state})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"starling/internal/flock"
+	"starling/internal/plan"
 )
 
 // TestNothingLeft starts, hurts and closes flocks again and again: processes,
@@ -19,7 +20,7 @@ func TestNothingLeft(t *testing.T) {
 	state := t.TempDir()
 	once := func() {
 		g := digitModel(t)
-		cfg := flock.Config{Workers: 4, Parity: 1, Concurrency: 4, Command: command, StateDir: state}
+		cfg := flock.Config{Plan: plan.Options{Data: 4, Parity: 1}, Concurrency: 4, Command: command, StateDir: state}
 		for _, spec := range []string{"stop:w1@5", "kill:w2@10", "restart:w3@15", "slow:w4@28=1s", "restart:w5@30"} {
 			fault, err := flock.ParseFault(spec)
 			if err != nil {

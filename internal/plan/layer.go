@@ -94,10 +94,9 @@ func (l *Layer) Rows(j int) (begin, end int) { return l.parts[j].out.begin, l.pa
 // highest data slice.
 func (l *Layer) Height(s int) int { return l.Slice(s).Rows }
 
-// fill cuts the layer among the data workers in proportion to shares; extra
-// are the parity workers, or the holders of copies, a set as long as data for
-// each copy. Who would have nothing has no slice.
-func (l *Layer) fill(data, extra []int, shares []float64) error {
+// fill cuts the layer among its holders. Who would have nothing has no slice.
+func (l *Layer) fill(h holders) error {
+	data, extra := h.data, h.extra
 	n, err := Units(l.Linear, l.Kind)
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func (l *Layer) fill(data, extra []int, shares []float64) error {
 	if l.Cover == Inputs {
 		ranges = tiles(n, len(data))
 	} else {
-		ranges = divide(n, shares)
+		ranges = divide(n, h.shares)
 	}
 	var kept []int
 	for j, r := range ranges {

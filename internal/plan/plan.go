@@ -22,15 +22,11 @@
 package plan
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"starling/internal/engine"
 	"starling/internal/graph"
-	"starling/internal/parity"
 )
 
 // Kinds of split.
@@ -41,6 +37,7 @@ const (
 	Input   = "input"   // dense layers by input columns
 	Filter  = "filter"  // convolutions by input channels
 	Spatial = "spatial" // convolutions by rows of the map
+	Local   = "local"   // in a Setting: not split
 )
 
 // Kinds are all that Options.Split can be.
@@ -66,6 +63,35 @@ type Options struct {
 	// Speeds of the workers, relative to each other: slices are in proportion.
 	// Nil if all are alike.
 	Speeds []float64
+	// Memory is how many bytes of weights each worker may hold: who would hold
+	// more is given smaller slices. Nil is no limit.
+	Memory []int64
+	Layers []Setting // what is otherwise for some layers
+}
+
+// Setting plans one layer apart from the others. Workers count from 0.
+type Setting struct {
+	Node       string // of the graph
+	Split      string // a kind, or Local; "" is Options.Split
+	Redundancy string // None, Parity, Inputs or Replicate; "" is Options.Redundancy
+	// Data holds the data slices, in order; nil chooses from all workers. One
+	// worker alone holds the layer whole.
+	Data   []int
+	Shares []float64 // of the layer, one for each of Data; nil is their speeds
+	// Spare holds the parity slices, or a copy of each data slice; nil chooses.
+	Spare []int
+}
+
+// Workers is how many workers a plan with these options has.
+func (o *Options) Workers() int {
+	switch {
+	case o.Redundancy == None || o.Data == 0:
+		return o.Data
+	case o.Redundancy == Replicate:
+		return 2 * o.Data
+	default:
+		return o.Data + o.Parity
+	}
 }
 
 // Plan is who holds what. It is immutable once made.
@@ -74,6 +100,8 @@ type Plan struct {
 	Parity  int // r
 	Workers int
 	Layers  []Layer
+
+	speeds []float64 // of the workers
 }
 
 // ErrNothingToSplit says that a model has no layer of the wanted kind.
@@ -84,34 +112,22 @@ func New(g *graph.Graph, opt Options) (*Plan, error) {
 	if opt.Data == 0 {
 		return &Plan{}, nil
 	}
-	m, err := newMaker(&opt)
+	m, err := newMaker(g, opt)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Data: opt.Data, Parity: opt.Parity, Workers: len(m.speeds)}
-	for _, n := range g.Nodes {
-		l, _, err := engine.LinearOf(g, n)
-		if errors.Is(err, engine.ErrNotLinear) {
-			continue
-		}
+	speeds := slices.Clone(m.speeds)
+	for range fittings {
+		p, err := m.plan()
 		if err != nil {
 			return nil, err
 		}
-		kind := kindOf(l, opt.Split)
-		if kind == "" {
-			continue
+		p.speeds = speeds
+		if m.fit(p) {
+			return p, nil
 		}
-		layer, err := m.layer(len(p.Layers), n.Name, l, kind)
-		if err != nil {
-			return nil, fmt.Errorf("split layer %s: %w", n.Name, err)
-		}
-		p.Layers = append(p.Layers, layer)
 	}
-	if len(p.Layers) == 0 {
-		return nil, fmt.Errorf("%w: the model has no %s with constant weights: use another --split, or --workers 0 to run it here",
-			ErrNothingToSplit, wanted[opt.Split])
-	}
-	return p, nil
+	return nil, m.tooLarge()
 }
 
 // wanted says what a split is for.
@@ -139,159 +155,6 @@ func kindOf(l engine.Linear, split string) string {
 	return split
 }
 
-// maker makes the layers of a plan.
-type maker struct {
-	data, parity int
-	replicate    bool
-	speeds       []float64 // of all workers
-}
-
-// Workers is how many workers a plan with these options has.
-func (o *Options) Workers() int {
-	switch o.Redundancy {
-	case None:
-		return o.Data
-	case Replicate:
-		return 2 * o.Data
-	default:
-		return o.Data + o.Parity
-	}
-}
-
-// newMaker checks the options and puts their defaults in.
-func newMaker(opt *Options) (*maker, error) {
-	if _, ok := wanted[opt.Split]; !ok {
-		return nil, fmt.Errorf("unknown split %q: use %s", opt.Split, strings.Join(Kinds, ", "))
-	}
-	n := opt.Workers()
-	switch opt.Redundancy {
-	case "", Parity:
-	case None, Replicate:
-		opt.Parity = 0
-	default:
-		return nil, fmt.Errorf("unknown redundancy %q: use %s, %s or %s", opt.Redundancy, None, Parity, Replicate)
-	}
-	if _, err := parity.New(opt.Data, opt.Parity); err != nil {
-		return nil, err
-	}
-	m := &maker{data: opt.Data, parity: opt.Parity, replicate: opt.Redundancy == Replicate, speeds: opt.Speeds}
-	if m.speeds == nil {
-		m.speeds = slices.Repeat([]float64{1}, n)
-	}
-	if len(m.speeds) != n {
-		return nil, fmt.Errorf("%d speeds for %d workers", len(m.speeds), n)
-	}
-	for i, s := range m.speeds {
-		if !(s > 0 && s < 1e9) { // not a number is not
-			return nil, fmt.Errorf("speed %v of worker w%d: must be above 0 and below 1e9", s, i+1)
-		}
-	}
-	return m, nil
-}
-
-// layer plans layer number i.
-func (m *maker) layer(i int, node string, l engine.Linear, kind string) (Layer, error) {
-	layer := Layer{Node: node, Linear: l, Kind: kind, Cover: None}
-	var data, extra []int // workers of the data slices, and of each further set
-	var shares []float64
-	switch {
-	case m.replicate:
-		layer.Cover = Replicate
-		data, extra, shares = m.pairs()
-	case m.parity > 0:
-		layer.Cover = cheapest(l, kind)
-		data, extra, shares = m.coded(i)
-		if layer.Cover == Replicate {
-			data, extra, shares = m.ring()
-		}
-	default:
-		data, shares = m.rotated(i), m.speeds
-	}
-	return layer, layer.fill(data, extra, shares)
-}
-
-// cheapest is the cover that takes the least work.
-func cheapest(l engine.Linear, kind string) string {
-	switch {
-	case kind == Output || kind == Channel && l.Conv.Groups == 1:
-		return Parity
-	case kind == Spatial:
-		return Inputs
-	}
-	return Replicate
-}
-
-// rotated lists all workers, in another order for each layer, so that a
-// remainder does not always go to the same one.
-func (m *maker) rotated(layer int) []int {
-	n := len(m.speeds)
-	order := make([]int, n)
-	for s := range order {
-		order[s] = ((s-layer)%n + n) % n
-	}
-	return order
-}
-
-// coded chooses who holds parity, so that the layer is done soonest. A parity
-// slice is as high as the highest data slice, so nobody should have more than
-// the parity workers can do in the same time: with c the speed of the slowest
-// of them, worker w is given rows in proportion to min(speed, c), and the layer
-// takes 1/(Σ min(speed, c) − r·c). Among the workers as fast as c, parity
-// rotates over the layers.
-func (m *maker) coded(layer int) (data, extra []int, shares []float64) {
-	best, least := 0.0, 0.0
-	fast := slices.Clone(m.speeds)
-	slices.SortFunc(fast, func(a, b float64) int { return cmp.Compare(b, a) })
-	for _, c := range fast[m.parity-1:] {
-		sum := -float64(m.parity) * c
-		for _, s := range m.speeds {
-			sum += min(s, c)
-		}
-		if sum > best {
-			best, least = sum, c
-		}
-	}
-	order := m.rotated(layer)
-	for _, w := range slices.Backward(order) {
-		if m.speeds[w] >= least && len(extra) < m.parity {
-			extra = append(extra, w)
-		}
-	}
-	slices.Reverse(extra)
-	for _, w := range order {
-		if !slices.Contains(extra, w) {
-			data = append(data, w)
-			shares = append(shares, min(m.speeds[w], least))
-		}
-	}
-	return data, extra, shares
-}
-
-// ring gives every worker a data slice, and the same to the r workers after it.
-func (m *maker) ring() (data, extra []int, shares []float64) {
-	n := len(m.speeds)
-	for w := range n {
-		data = append(data, w)
-	}
-	for c := range m.parity {
-		for w := range n {
-			extra = append(extra, (w+c+1)%n)
-		}
-	}
-	return data, extra, m.speeds
-}
-
-// pairs gives the same data slice to workers that are about as fast.
-func (m *maker) pairs() (data, extra []int, shares []float64) {
-	order := m.rotated(0)
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(m.speeds[b], m.speeds[a]) })
-	for i := 0; i < len(order); i += 2 {
-		data, extra = append(data, order[i]), append(extra, order[i+1])
-		shares = append(shares, m.speeds[order[i+1]])
-	}
-	return data, extra, shares
-}
-
 // N is the number of workers.
 func (p *Plan) N() int { return p.Workers }
 
@@ -300,3 +163,16 @@ func (p *Plan) SliceOf(layer, worker int) int { return slices.Index(p.Layers[lay
 
 // WorkerOf is the worker that holds a slice of a layer.
 func (p *Plan) WorkerOf(layer, slice int) int { return p.Layers[layer].Workers[slice] }
+
+// Memory is how many bytes of weights each worker holds.
+func (p *Plan) Memory() []int64 {
+	held := make([]int64, p.Workers)
+	for i := range p.Layers {
+		l := &p.Layers[i]
+		for s, w := range l.Workers {
+			part := l.Slice(s)
+			held[w] += 4 * int64(part.Rows) * int64(part.Cols)
+		}
+	}
+	return held
+}

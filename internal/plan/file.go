@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxFile is the largest plan file in bytes.
+const maxFile = 1 << 20
+
+// file is the YAML of a plan; docs/cli.md describes it.
+type file struct {
+	Workers    int       `yaml:"workers"`
+	Parity     int       `yaml:"parity"`
+	Redundancy string    `yaml:"redundancy"`
+	Split      string    `yaml:"split"`
+	Speeds     []float64 `yaml:"speeds"`
+	MemoryMB   []float64 `yaml:"memory_mb"`
+	Layers     []struct {
+		Layer      string    `yaml:"layer"`
+		Split      string    `yaml:"split"`
+		Redundancy string    `yaml:"redundancy"`
+		Data       []string  `yaml:"data"`
+		Shares     []float64 `yaml:"shares"`
+		Spare      []string  `yaml:"spare"`
+	} `yaml:"layers"`
+}
+
+// ReadFile reads a plan's options from a YAML file of 1 MiB at most. What it
+// leaves out is as the command line's defaults: 4 workers and 1 parity.
+func ReadFile(path string) (Options, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Options{}, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(raw) > maxFile {
+		err = fmt.Errorf("more than %d bytes", maxFile)
+	}
+	var opt Options
+	if err == nil {
+		opt, err = parseFile(raw)
+	}
+	if err != nil {
+		return opt, fmt.Errorf("plan %s: %w", path, err)
+	}
+	return opt, nil
+}
+
+func parseFile(raw []byte) (Options, error) {
+	in := file{Workers: 4, Parity: 1, Redundancy: Parity, Split: Auto}
+	d := yaml.NewDecoder(bytes.NewReader(raw))
+	d.KnownFields(true)
+	if err := d.Decode(&in); err != nil && !errors.Is(err, io.EOF) { // an empty file says nothing
+		return Options{}, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Options{}, errors.New("more than one document")
+	}
+	opt := Options{Data: in.Workers, Parity: in.Parity, Redundancy: in.Redundancy, Split: in.Split, Speeds: in.Speeds}
+	for _, mb := range in.MemoryMB {
+		if !(mb > 0 && mb < 1e9) {
+			return opt, fmt.Errorf("memory_mb of %v: must be above 0 and below 1e9", mb)
+		}
+		opt.Memory = append(opt.Memory, int64(mb*1e6))
+	}
+	for _, l := range in.Layers {
+		set := Setting{Node: l.Layer, Split: l.Split, Redundancy: l.Redundancy, Shares: l.Shares}
+		var err error
+		if set.Data, err = workers(l.Data); err == nil {
+			set.Spare, err = workers(l.Spare)
+		}
+		if err != nil {
+			return opt, fmt.Errorf("layer %s: %w", l.Layer, err)
+		}
+		opt.Layers = append(opt.Layers, set)
+	}
+	return opt, nil
+}
+
+// workers parses names as w1.
+func workers(names []string) ([]int, error) {
+	var list []int
+	for _, name := range names {
+		number, ok := strings.CutPrefix(name, "w")
+		n, err := strconv.Atoi(number)
+		if !ok || err != nil || n < 1 {
+			return nil, fmt.Errorf("worker %q: they are named w1, w2 and so on", name)
+		}
+		list = append(list, n-1)
+	}
+	return list, nil
+}

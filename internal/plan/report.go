@@ -1,0 +1,190 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"starling/internal/engine"
+	"starling/internal/graph"
+)
+
+// Devices say how fast a flock is, for Report. All devices compute alike, but
+// for Options.Speeds, and the coordinator is one of them.
+type Devices struct {
+	GFLOPS   float64       // of a device of speed 1: 10^9 operations a second, 2 a multiply-add
+	LinkMbps float64       // of the coordinator's link, through which everything goes
+	RTT      time.Duration // from the coordinator to a worker and back
+}
+
+// Report is what a plan would mean. Its JSON is documented in docs/cli.md.
+type Report struct {
+	Model      string         `json:"model"`
+	Data       int            `json:"data"`   // k
+	Parity     int            `json:"parity"` // r
+	Workers    []WorkerReport `json:"workers"`
+	Layers     []LayerReport  `json:"layers"`
+	Sent       int64          `json:"sent_bytes"`     // to all workers, a request
+	Returned   int64          `json:"returned_bytes"` // from all workers
+	LocalFLOPs int64          `json:"local_flops"`    // at the coordinator
+	LatencyMs  float64        `json:"latency_ms"`     // predicted
+	AloneMs    float64        `json:"alone_ms"`       // of one device without workers
+	ModelBytes int64          `json:"model_bytes"`    // of weights: what one device alone must hold
+	Pays       bool           `json:"pays"`           // the split is faster than one device
+	Single     float64        `json:"coverage_single"`
+	Double     float64        `json:"coverage_double"`
+	Uncovered  []string       `json:"uncovered"`       // devices whose loss alone is not covered
+	OpenPairs  [][2]string    `json:"uncovered_pairs"` // none of which holds an uncovered device
+}
+
+// WorkerReport is one device's share.
+type WorkerReport struct {
+	ID          string  `json:"id"`
+	Speed       float64 `json:"speed"`
+	Slices      int     `json:"slices"`
+	MemoryBytes int64   `json:"memory_bytes"` // of weights
+	FLOPs       int64   `json:"flops"`        // a request
+	Sent        int64   `json:"sent_bytes"`   // to it
+	Returned    int64   `json:"returned_bytes"`
+}
+
+// LayerReport is one split layer.
+type LayerReport struct {
+	Name      string        `json:"name"`
+	Split     string        `json:"split"`
+	Cover     string        `json:"cover"`
+	Data      int           `json:"data"`
+	Slices    []SliceReport `json:"slices"`
+	Sent      int64         `json:"sent_bytes"`
+	Returned  int64         `json:"returned_bytes"`
+	LatencyMs float64       `json:"latency_ms"`
+	// Density is the share of weights that are not 0, of the data slices and of
+	// the first parity slice; the latter is 0 where there is none.
+	Density       float64 `json:"density"`
+	ParityDensity float64 `json:"parity_density"`
+}
+
+// SliceReport is one slice of a layer.
+type SliceReport struct {
+	Worker      string `json:"worker"`
+	Role        string `json:"role"` // data, parity or copy
+	Of          int    `json:"of"`   // which data slice, or which parity, from 0
+	MemoryBytes int64  `json:"memory_bytes"`
+}
+
+// WorkerName is what users call worker w.
+func WorkerName(w int) string { return fmt.Sprintf("w%d", w+1) }
+
+// Report says what the plan of a prepared graph means on such devices, by a
+// model that is meant for comparing plans:
+//
+//   - computing takes FLOPs/(GFLOPS·speed), reading weights nothing;
+//   - a split layer takes one round trip, the bytes of all its slices over the
+//     coordinator's link one after the other, and the slowest data slice's
+//     computing;
+//   - everything else is computed by the coordinator, at speed 1.
+func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
+	r := &Report{Data: p.Data, Parity: p.Parity, Workers: []WorkerReport{}, Layers: []LayerReport{}, Uncovered: []string{}, OpenPairs: [][2]string{}}
+	for w := range p.Workers {
+		r.Workers = append(r.Workers, WorkerReport{ID: WorkerName(w), Speed: p.speeds[w]})
+	}
+	split := map[string]*Layer{}
+	for i := range p.Layers {
+		split[p.Layers[i].Node] = &p.Layers[i]
+	}
+	for _, c := range g.Constants {
+		r.ModelBytes += int64(len(c.Data))
+	}
+	compute := func(flops int64, speed float64) float64 { return float64(flops) / (d.GFLOPS * 1e6 * speed) }
+	for _, n := range g.Nodes {
+		flops := graph.FLOPs(g, n)
+		r.AloneMs += compute(flops, 1)
+		l := split[n.Name]
+		if l == nil {
+			r.LocalFLOPs += flops
+			r.LatencyMs += compute(flops, 1)
+			continue
+		}
+		_, w, err := engine.LinearOf(g, n)
+		if err != nil {
+			return nil, err
+		}
+		layer := LayerReport{Name: l.Node, Split: l.Kind, Cover: l.Cover, Data: l.K()}
+		layer.Density, layer.ParityDensity = l.density(w)
+		slowest := 0.0
+		for s, worker := range l.Workers {
+			part := l.Slice(s)
+			sr := SliceReport{Worker: WorkerName(worker), Role: "data", Of: s % l.Results(), MemoryBytes: 4 * int64(part.Rows) * int64(part.Cols)}
+			switch {
+			case s >= l.Results():
+				sr.Role = "copy"
+			case s >= l.K():
+				sr.Role, sr.Of = "parity", s-l.K()
+			}
+			layer.Slices = append(layer.Slices, sr)
+			flops := 2 * int64(part.OutputLen()) * int64(part.Cols)
+			if s < l.K() {
+				slowest = max(slowest, compute(flops, p.speeds[worker]))
+			}
+			in, out := 4*int64(part.InputLen()), 4*int64(part.OutputLen())
+			layer.Sent, layer.Returned = layer.Sent+in, layer.Returned+out
+			to := &r.Workers[worker]
+			to.Slices++
+			to.MemoryBytes += sr.MemoryBytes
+			to.FLOPs += flops
+			to.Sent, to.Returned = to.Sent+in, to.Returned+out
+		}
+		layer.LatencyMs = slowest + float64(d.RTT)/float64(time.Millisecond) + 8*float64(layer.Sent+layer.Returned)/(d.LinkMbps*1e3)
+		r.LatencyMs += layer.LatencyMs
+		r.Sent, r.Returned = r.Sent+layer.Sent, r.Returned+layer.Returned
+		r.Layers = append(r.Layers, layer)
+	}
+	r.Pays = r.LatencyMs < r.AloneMs
+	p.reportCoverage(r)
+	return r, nil
+}
+
+func (p *Plan) reportCoverage(r *Report) {
+	c := p.Coverage()
+	r.Single, r.Double = c.Single, c.Double
+	open := make([]bool, p.Workers)
+	for _, w := range c.Uncovered {
+		open[w] = true
+		r.Uncovered = append(r.Uncovered, WorkerName(w))
+	}
+	for _, pair := range c.Pairs {
+		if !open[pair[0]] && !open[pair[1]] {
+			r.OpenPairs = append(r.OpenPairs, [2]string{WorkerName(pair[0]), WorkerName(pair[1])})
+		}
+	}
+}
+
+// density is the share of weights that are not 0: of the layer's w, and of its
+// parity slice, which has one where any data slice has.
+func (l *Layer) density(w []float32) (data, parity float64) {
+	count := 0
+	for _, v := range w {
+		if v != 0 {
+			count++
+		}
+	}
+	data = float64(count) / float64(len(w))
+	switch {
+	case l.R() == 0:
+		return data, 0
+	case l.Cover == Inputs:
+		return data, data
+	}
+	union := make([]bool, l.coded.Rows*l.coded.Cols)
+	for j := range l.K() {
+		for i, v := range l.Weights(j, w) {
+			union[i] = union[i] || v != 0
+		}
+	}
+	count = 0
+	for _, some := range union {
+		if some {
+			count++
+		}
+	}
+	return data, float64(count) / float64(len(union))
+}
