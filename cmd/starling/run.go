@@ -63,7 +63,7 @@ uniform random tensor in [-1, 1) is used.`,
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
-	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, slow:w1=200ms, slow:w1=5x; repeatable")
+	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1; repeatable")
 	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
 	f.Uint64Var(&o.seed, "seed", 1, "of the random input")
 	f.Float32SliceVar(&o.mean, "mean", nil, "of pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")

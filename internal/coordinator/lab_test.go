@@ -17,6 +17,7 @@ import (
 
 	"starling/internal/coordinator"
 	"starling/internal/engine"
+	"starling/internal/frame"
 	"starling/internal/graph"
 	"starling/internal/link"
 	"starling/internal/plan"
@@ -259,7 +260,7 @@ func (l *lab) start(but ...int) {
 func (l *lab) delay(d time.Duration, workers ...int) {
 	l.t.Helper()
 	for _, w := range workers {
-		if err := l.c.Emulate(context.Background(), w, 1, d); err != nil {
+		if err := l.c.Emulate(context.Background(), w, delayed(d)); err != nil {
 			l.t.Error(err)
 		}
 	}
@@ -410,4 +411,9 @@ func runWorker(ctx context.Context, t *testing.T, cfg worker.Config) {
 	if err := worker.Run(ctx, cfg); err != nil {
 		t.Error(err)
 	}
+}
+
+// delayed has a worker wait so long before each answer.
+func delayed(d time.Duration) *frame.EmulateInfo {
+	return &frame.EmulateInfo{Speed: 1, DelayMs: float64(d) / float64(time.Millisecond)}
 }

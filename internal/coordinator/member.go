@@ -92,17 +92,16 @@ func (c *Coordinator) Status() []WorkerStatus {
 // counted as not given.
 func (c *Coordinator) Damaged() uint64 { return c.damaged.Load() }
 
-// Emulate makes a worker slower from now on, for labs: computing takes 1/speed
-// as long, and each answer is delayed. worker counts from 0.
-func (c *Coordinator) Emulate(ctx context.Context, worker int, speed float64, delay time.Duration) error {
+// Emulate makes a worker or its link worse from now on, for labs. worker counts
+// from 0.
+func (c *Coordinator) Emulate(ctx context.Context, worker int, how *frame.EmulateInfo) error {
 	c.mu.Lock()
 	conn := c.members[worker].conn
 	c.mu.Unlock()
 	if conn == nil {
 		return fmt.Errorf("worker w%d is gone", worker+1)
 	}
-	info := &frame.EmulateInfo{Speed: speed, DelayMs: float64(delay) / float64(time.Millisecond)}
-	return conn.SendInfo(ctx, frame.Emulate, info)
+	return conn.SendInfo(ctx, frame.Emulate, how)
 }
 
 // attend serves one worker's connection until it ends.

@@ -104,7 +104,7 @@ func (l *lab) strike(r *rand.Rand) {
 	m := l.machines[r.IntN(len(l.machines))]
 	emulate := func(d time.Duration) {
 		// Who is gone cannot be made slower.
-		_ = l.c.Emulate(context.Background(), m.slot, 1, d)
+		_ = l.c.Emulate(context.Background(), m.slot, delayed(d))
 	}
 	switch r.IntN(8) {
 	case 0:

@@ -10,24 +10,31 @@ import (
 	"time"
 
 	"starling/internal/coordinator"
+	"starling/internal/frame"
 )
 
 // Fault is something bad that happens to a worker in the middle of a request:
 // when the input of the model's middle split layer has just been sent.
 type Fault struct {
-	Kind    string        // kill, stop, slow or restart
+	Kind    string        // one of faultKinds
 	Worker  int           // from 0
 	Request uint64        // from 1
 	Delay   time.Duration // slow: added to each answer
 	Factor  float64       // slow: computing takes so many times as long
+	Percent float64       // drop, corrupt: of the answers
 }
 
-const faultForm = "KIND:WORKER[@REQUEST][=VALUE], as kill:w2@10 or slow:w1=200ms"
+const (
+	faultKinds = "kill, stop, restart, cut, slow, drop and corrupt"
+	faultForm  = "KIND:WORKER[@REQUEST][=VALUE], as kill:w2@10 or slow:w1=200ms"
+)
 
 // ParseFault reads a fault as written on the command line: kill, stop
-// (SIGSTOP), restart, or slow with a value as 200ms (added to each answer) or
-// 5x (computing takes five times as long). Without @REQUEST it strikes in the
-// first request.
+// (SIGSTOP), restart, cut (the link goes silent), slow with a value as 200ms
+// (added to each answer) or 5x (computing takes five times as long), drop with
+// one as 5% (of the answers, which must be sent again), or corrupt (answers
+// arrive damaged: all, or so many). Without @REQUEST it strikes in the first
+// request.
 func ParseFault(spec string) (Fault, error) {
 	wrong := func(why string) (Fault, error) {
 		return Fault{}, fmt.Errorf("fault %q: %s: write %s", spec, why, faultForm)
@@ -50,7 +57,7 @@ func ParseFault(spec string) (Fault, error) {
 		}
 	}
 	switch kind {
-	case "kill", "stop", "restart":
+	case "kill", "stop", "restart", "cut":
 		if hasValue {
 			return wrong(kind + " takes no value")
 		}
@@ -68,8 +75,18 @@ func ParseFault(spec string) (Fault, error) {
 			return wrong(fmt.Sprintf("%q is neither a delay as 200ms nor a factor as 5x", value))
 		}
 		return f, nil
+	case "drop", "corrupt":
+		if kind == "corrupt" && !hasValue {
+			value = "100%"
+		}
+		share, percent := strings.CutSuffix(value, "%")
+		f.Percent, err = strconv.ParseFloat(share, 64)
+		if !percent || err != nil || !(f.Percent > 0 && f.Percent <= 100) {
+			return wrong(fmt.Sprintf("%q is not a share above 0%% and up to 100%%", value))
+		}
+		return f, nil
 	default:
-		return wrong(fmt.Sprintf("unknown kind %q, there are kill, stop, slow and restart", kind))
+		return wrong(fmt.Sprintf("unknown kind %q, there are %s", kind, faultKinds))
 	}
 }
 
@@ -80,6 +97,8 @@ func (f Fault) String() string {
 		s += "=" + f.Delay.String()
 	case f.Kind == "slow":
 		s += "=" + strconv.FormatFloat(f.Factor, 'g', -1, 64) + "x"
+	case f.Percent > 0:
+		s += "=" + strconv.FormatFloat(f.Percent, 'g', -1, 64) + "%"
 	}
 	return s
 }
@@ -92,11 +111,13 @@ type injector struct {
 	faults []Fault    // still to strike
 	w      *workers
 	c      *coordinator.Coordinator
-	failed []error // why a fault could not be made
+	failed []error             // why a fault could not be made
+	told   []frame.EmulateInfo // by worker: what it was told to emulate
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	busy   sync.WaitGroup // faults that take a while
+	ctx     context.Context
+	cancel  context.CancelFunc
+	busy    sync.WaitGroup // faults that take a while
+	telling sync.Mutex     // so that what was told last arrives last
 }
 
 func newInjector(faults []Fault, layer int) *injector {
@@ -110,6 +131,10 @@ func (in *injector) arm(w *workers, c *coordinator.Coordinator) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.w, in.c = w, c
+	in.told = make([]frame.EmulateInfo, len(w.procs))
+	for i := range in.told {
+		in.told[i].Speed = 1
+	}
 }
 
 // scattered is coordinator.Config.OnScatter. What is done to a process is done
@@ -142,16 +167,35 @@ func (in *injector) strike(f Fault) {
 		in.w.freeze(f.Worker)
 	case "restart":
 		in.w.kill(f.Worker)
+		in.told[f.Worker] = frame.EmulateInfo{Speed: 1}
 		if err := in.w.start(f.Worker); err != nil {
 			in.failed = append(in.failed, fmt.Errorf("fault %v: %w", f, err))
 		}
-	case "slow":
-		c := in.c
-		in.busy.Go(func() {
-			// A worker that is gone cannot be made slower.
-			_ = c.Emulate(in.ctx, f.Worker, 1/f.Factor, f.Delay)
-		})
+	default:
+		told := &in.told[f.Worker]
+		switch f.Kind {
+		case "cut":
+			told.Cut = true
+		case "drop":
+			told.Drop = f.Percent / 100
+		case "corrupt":
+			told.Corrupt = f.Percent / 100
+		case "slow":
+			told.Speed, told.DelayMs = 1/f.Factor, milliseconds(f.Delay)
+		}
+		in.busy.Go(func() { in.tell(f.Worker) })
 	}
+}
+
+// tell has a worker emulate what it was told last. One that is gone cannot be
+// made worse.
+func (in *injector) tell(worker int) {
+	in.telling.Lock()
+	defer in.telling.Unlock()
+	in.mu.Lock()
+	info := in.told[worker]
+	in.mu.Unlock()
+	_ = in.c.Emulate(in.ctx, worker, &info)
 }
 
 // Unstruck are the faults whose request did not come.

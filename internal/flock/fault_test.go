@@ -21,6 +21,17 @@ func TestParseFault(t *testing.T) {
 		{"slow:w2=200ms", flock.Fault{Kind: "slow", Worker: 1, Request: 1, Factor: 1, Delay: 200 * time.Millisecond}, "", "slow:w2@1=200ms"},
 		{"slow:w2@7=5x", flock.Fault{Kind: "slow", Worker: 1, Request: 7, Factor: 5}, "", "slow:w2@7=5x"},
 		{"slow:w2=1.5x", flock.Fault{Kind: "slow", Worker: 1, Request: 1, Factor: 1.5}, "", "slow:w2@1=1.5x"},
+		{"cut:w2@7", flock.Fault{Kind: "cut", Worker: 1, Request: 7, Factor: 1}, "", "cut:w2@7"},
+		{"drop:w2=5%", flock.Fault{Kind: "drop", Worker: 1, Request: 1, Factor: 1, Percent: 5}, "", "drop:w2@1=5%"},
+		{"corrupt:w2@3=0.1%", flock.Fault{Kind: "corrupt", Worker: 1, Request: 3, Factor: 1, Percent: 0.1}, "", "corrupt:w2@3=0.1%"},
+		{"corrupt:w2", flock.Fault{Kind: "corrupt", Worker: 1, Request: 1, Factor: 1, Percent: 100}, "", "corrupt:w2@1=100%"},
+		{"cut:w2=1s", flock.Fault{}, "cut takes no value", ""},
+		{"drop:w2", flock.Fault{}, `"" is not a share`, ""},
+		{"drop:w2=5", flock.Fault{}, `"5" is not a share`, ""},
+		{"drop:w2=0%", flock.Fault{}, `"0%" is not a share`, ""},
+		{"drop:w2=NaN%", flock.Fault{}, `"NaN%" is not a share`, ""},
+		{"corrupt:w2=101%", flock.Fault{}, `"101%" is not a share`, ""},
+		{"corrupt:w2=", flock.Fault{}, `"" is not a share`, ""},
 		{"", flock.Fault{}, "no worker", ""},
 		{"kill", flock.Fault{}, "no worker", ""},
 		{"kill:", flock.Fault{}, `"" is no worker`, ""},
@@ -64,7 +75,7 @@ func TestParseFault(t *testing.T) {
 
 // FuzzParseFault: whatever is read is written so that it is read as the same.
 func FuzzParseFault(f *testing.F) {
-	for _, spec := range []string{"kill:w2@10", "slow:w1=200ms", "slow:w1@3=5x", "restart:w3", "stop:w1@1=", ":@="} {
+	for _, spec := range []string{"kill:w2@10", "slow:w1=200ms", "slow:w1@3=5x", "restart:w3", "stop:w1@1=", "drop:w1=5%", "corrupt:w4", ":@="} {
 		f.Add(spec)
 	}
 	f.Fuzz(func(t *testing.T, spec string) {

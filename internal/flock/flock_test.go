@@ -146,6 +146,7 @@ func argmax(scores []float32) int {
 func TestAnswers(t *testing.T) {
 	type want struct {
 		decoded, recomputed bool // at least one slice
+		damaged             bool // at least one result
 		state               coordinator.State
 	}
 	type test struct {
@@ -182,6 +183,9 @@ func TestAnswers(t *testing.T) {
 			{"slow:w%d@50=200ms", want{decoded: true}},
 			{"slow:w%d@50=5x", want{}},
 			{"restart:w%d@50", want{}},
+			{"cut:w%d@50", want{decoded: true}},
+			{"drop:w%d@50=50%%", want{decoded: true}},
+			{"corrupt:w%d@50", want{decoded: true, damaged: true}},
 		} {
 			spec := fmt.Sprintf(fault.spec, w+1)
 			tests = append(tests, test{"4+1, " + spec, 4, 1, 4, []string{spec}, w, fault.want})
@@ -197,6 +201,9 @@ func TestAnswers(t *testing.T) {
 			}
 			if test.want.recomputed && r.Recomputed == 0 {
 				t.Error("nothing was recomputed")
+			}
+			if test.want.damaged != (r.Wrong > 0) {
+				t.Errorf("%d results arrived damaged", r.Wrong)
 			}
 			if test.parity == 0 && r.Decoded+r.Recomputed != 0 {
 				t.Errorf("%d slices decoded and %d recomputed without parity", r.Decoded, r.Recomputed)

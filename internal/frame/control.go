@@ -62,10 +62,14 @@ type AssignInfo struct {
 	Size   int64  `json:"size"`   // bytes
 }
 
-// EmulateInfo makes a worker slower, in labs only.
+// EmulateInfo makes a worker or its link worse, in labs only. Each one replaces
+// the one before.
 type EmulateInfo struct {
 	Speed   float64 `json:"speed"`    // computing takes 1/Speed as long; 1 is real speed
 	DelayMs float64 `json:"delay_ms"` // waited before each answer
+	Drop    float64 `json:"drop"`     // so many of the answers, from 0 to 1, must be sent again
+	Corrupt float64 `json:"corrupt"`  // so many of them arrive with other bytes
+	Cut     bool    `json:"cut"`      // nothing comes through any more, either way
 }
 
 // Check implements Info. Only the token may be unprintable.
@@ -118,6 +122,11 @@ func (i *EmulateInfo) Check() error {
 	}
 	if !(i.DelayMs >= 0 && i.DelayMs <= MaxDelayMs) {
 		return fmt.Errorf("%w: delay of %v ms, limit %d", ErrControl, i.DelayMs, MaxDelayMs)
+	}
+	for _, share := range []float64{i.Drop, i.Corrupt} {
+		if !(share >= 0 && share <= 1) {
+			return fmt.Errorf("%w: share %v is not from 0 to 1", ErrControl, share)
+		}
 	}
 	return nil
 }

@@ -49,6 +49,7 @@ type Conn struct {
 	vec   [][]byte                 // the writer's own: memory for bufs
 	bufs  net.Buffers              // the writer's own: consumed by the write
 
+	muted  atomic.Bool   // see Mute
 	done   chan struct{} // closed when the connection ends
 	exited chan struct{} // closed when the writer has returned
 

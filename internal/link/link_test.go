@@ -388,6 +388,34 @@ func TestFlippedPayload(t *testing.T) {
 	})
 }
 
+// What labs do to a link on purpose: a payload that arrives damaged, which costs
+// this frame only, and a silence like that of a cut cable.
+func TestLab(t *testing.T) {
+	inBubble(t, link.Config{}, nil, nil, func(t *testing.T, a, b *link.Conn) {
+		p := payload(100)
+		if err := a.SendCorrupt(context.Background(), frame.Header{Type: frame.Result, Request: 7}, p); err != nil {
+			t.Fatal(err)
+		}
+		a.TrySend(frame.Header{Type: frame.Result, Request: 8}, p)
+		var corrupt *link.CorruptError
+		if _, _, err := b.Receive(); !errors.As(err, &corrupt) || corrupt.Header.Request != 7 {
+			t.Errorf("got %v, want a CorruptError for request 7", err)
+		}
+		if h, got, err := b.Receive(); err != nil || h.Request != 8 || string(got) != string(p.Bytes()) {
+			t.Errorf("the frame after it: %+v, %v", h, err)
+		}
+		a.Mute()
+		begin := time.Now()
+		if !a.TrySend(frame.Header{Type: frame.Result}, p) {
+			t.Error("a muted link refuses frames")
+		}
+		if _, _, err := b.Receive(); !errors.Is(err, link.ErrSilent) || time.Since(begin) != 400*time.Millisecond {
+			t.Errorf("a muted link ends after %v with %v", time.Since(begin), err)
+		}
+		releaseLast(t, p)
+	})
+}
+
 // What follows a damaged header cannot be told from noise.
 func TestFatalStreams(t *testing.T) {
 	good := encode(frame.Header{Type: frame.Ready}, nil)

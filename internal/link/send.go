@@ -37,6 +37,18 @@ func (c *Conn) Send(ctx context.Context, h frame.Header, p *Payload) error {
 	return c.push(h, p, nil)
 }
 
+// SendCorrupt is Send of a payload that arrives damaged, for labs.
+func (c *Conn) SendCorrupt(ctx context.Context, h frame.Header, p *Payload) error {
+	broken := PayloadOf(p.Bytes())
+	defer broken.Release()
+	broken.sum.Store(summed | uint64(^frame.CRC(p.Bytes())))
+	return c.Send(ctx, h, broken)
+}
+
+// Mute swallows whatever is sent from now on, pings included, for labs: to the
+// peer the link is cut.
+func (c *Conn) Mute() { c.muted.Store(true) }
+
 // Flush waits until everything queued before is handed to the operating
 // system. Its error is ctx's or Err.
 func (c *Conn) Flush(ctx context.Context) error {
@@ -170,6 +182,9 @@ func (it *item) size() int {
 
 // writeBatch writes the frames of the batch.
 func (c *Conn) writeBatch() error {
+	if c.muted.Load() {
+		return nil
+	}
 	c.vec = c.vec[:0]
 	frames, size := 0, 0
 	for i := range c.batch {

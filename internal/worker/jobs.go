@@ -2,7 +2,7 @@ package worker
 
 import (
 	"context"
-	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,37 +120,49 @@ func (s *session) run(ctx context.Context, j *job) {
 	if !j.layer.slice.Run(s.pool, result.Float32s(), tensor.View[float32](j.input), &j.stop) {
 		return
 	}
-	if !s.pace.wait(ctx, time.Since(begin), s.cfg.Speed, j) || j.stop.Load() {
+	if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, j) || j.stop.Load() {
 		return
 	}
 	h := j.head
 	h.Type = frame.Result
-	// An error means that the connection has ended; its reader knows.
-	_ = s.conn.Send(ctx, h, result)
+	s.lab.send(ctx, s.conn, h, result)
 }
 
-// pace makes a device slower, for labs.
-type pace struct {
-	speed, delayMs atomic.Uint64 // float64 bits
+// retransmit is how late a TCP segment comes that was lost once: Linux waits at
+// least so long before it sends one again (TCP_RTO_MIN; RFC 6298 has one second).
+const retransmit = 200 * time.Millisecond
+
+// lab makes a device or its link worse than they are. Only its emulate may be
+// called beside the goroutine that computes.
+type lab struct {
+	info   atomic.Pointer[frame.EmulateInfo]
+	chance *rand.Rand
 }
 
-func (p *pace) set(speed, delayMs float64) {
-	p.speed.Store(math.Float64bits(speed))
-	p.delayMs.Store(math.Float64bits(delayMs))
+func newLab(id string) *lab {
+	l := &lab{chance: rand.New(rand.NewPCG(1, uint64(frame.CRC([]byte(id)))))}
+	l.emulate(&frame.EmulateInfo{Speed: 1})
+	return l
 }
+
+func (l *lab) emulate(info *frame.EmulateInfo) { l.info.Store(info) }
 
 // wait sleeps as long as a device of that speed would have gone on computing
-// after busy, plus the delay. It is false if the job was cancelled meanwhile.
-func (p *pace) wait(ctx context.Context, busy time.Duration, speed float64, j *job) bool {
-	speed *= math.Float64frombits(p.speed.Load())
-	extra := math.Float64frombits(p.delayMs.Load()) * float64(time.Millisecond)
-	if speed < 1 {
-		extra += float64(busy) * (1/speed - 1)
+// after busy, and its answer would have been on the way longer. It is false if
+// the job was cancelled meanwhile.
+func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, j *job) bool {
+	info := l.info.Load()
+	extra := time.Duration(info.DelayMs * float64(time.Millisecond))
+	if speed *= info.Speed; speed < 1 {
+		extra += time.Duration(float64(busy) * (1/speed - 1))
+	}
+	for info.Drop > 0 && l.chance.Float64() < info.Drop && extra < time.Hour {
+		extra += retransmit
 	}
 	if extra <= 0 {
 		return true
 	}
-	t := time.NewTimer(time.Duration(extra))
+	t := time.NewTimer(extra)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -160,4 +172,14 @@ func (p *pace) wait(ctx context.Context, busy time.Duration, speed float64, j *j
 	case <-t.C:
 		return true
 	}
+}
+
+// send sends an answer. An error means that the connection has ended; its reader
+// knows.
+func (l *lab) send(ctx context.Context, conn *link.Conn, h frame.Header, p *link.Payload) {
+	if share := l.info.Load().Corrupt; share > 0 && l.chance.Float64() < share {
+		_ = conn.SendCorrupt(ctx, h, p)
+		return
+	}
+	_ = conn.Send(ctx, h, p)
 }

@@ -84,7 +84,7 @@ func (s *session) serve(ctx context.Context) error {
 		case frame.Chunk:
 			err = s.chunk(ctx, h, payload)
 		case frame.Emulate:
-			err = s.emulate(payload)
+			err = s.emulate(ctx, payload)
 		case frame.Bye:
 			return errors.New("the coordinator said goodbye")
 		default:
@@ -105,12 +105,18 @@ func (s *session) welcomed(payload []byte) error {
 	return nil
 }
 
-func (s *session) emulate(payload []byte) error {
+// emulate does not return on a cut link: nothing is read from it, and there is
+// no way to dial another one.
+func (s *session) emulate(ctx context.Context, payload []byte) error {
 	var info frame.EmulateInfo
 	if err := frame.Unmarshal(payload, &info); err != nil {
 		return err
 	}
-	s.pace.set(info.Speed, info.DelayMs)
+	s.lab.emulate(&info)
+	if info.Cut {
+		s.conn.Mute()
+		<-ctx.Done()
+	}
 	return nil
 }
 

@@ -62,7 +62,7 @@ type worker struct {
 	store *shard.Store
 	pool  *kernel.Pool
 	held  *held // the shard being served; nil before the first
-	pace  pace
+	lab   *lab
 }
 
 // held is a mapped shard, ready to compute.
@@ -112,8 +112,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{cfg: cfg, hello: hello, log: cfg.Log, store: store, pool: kernel.NewPool(cfg.Threads)}
-	w.pace.set(1, 0)
+	w := &worker{cfg: cfg, hello: hello, log: cfg.Log, store: store, pool: kernel.NewPool(cfg.Threads), lab: newLab(cfg.ID)}
 	defer w.pool.Close()
 	defer w.drop()
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -136,6 +137,10 @@ func (b *boss) meet() {
 	b.read.Go(func() {
 		for {
 			h, p, err := conn.Receive()
+			if corrupt, ok := errors.AsType[*link.CorruptError](err); ok {
+				b.said <- said{corrupt.Header, "damaged"}
+				continue
+			}
 			if err != nil {
 				return
 			}
