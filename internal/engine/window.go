@@ -20,31 +20,30 @@ func (c *compiler) pool(n *graph.Node) error {
 		return err
 	}
 	shape, w = plane(shape), planeWindow(w)
-	o := &poolOp{x: x, max: n.Op == "MaxPool", geometry: kernel.Pool2D{
+	geometry := kernel.Pool2D{
 		N: shape[0], C: shape[1], H: shape[2], W: shape[3],
 		KH: w.Kernel[0], KW: w.Kernel[1], StrideH: w.Strides[0], StrideW: w.Strides[1],
 		PadTop: w.PadBegin[0], PadLeft: w.PadBegin[1], PadBottom: w.PadEnd[0], PadRight: w.PadEnd[1],
 		DilationH: w.Dilations[0], DilationW: w.Dilations[1],
 		OH: w.Out[0], OW: w.Out[1], CountIncludePad: n.Attrs.Int("count_include_pad", 0) != 0,
-	}}
+	}
+	o := &poolOp{x: x}
+	if n.Op == "MaxPool" {
+		o.pooling = kernel.NewMaxPool(geometry)
+	} else {
+		o.pooling = kernel.NewAveragePool(geometry)
+	}
 	o.dst = c.define(n.Outputs[0])
 	c.emit(o, o.dst, x)
 	return nil
 }
 
 type poolOp struct {
-	dst, x   int
-	max      bool
-	geometry kernel.Pool2D
+	dst, x  int
+	pooling *kernel.Pooling
 }
 
-func (o *poolOp) run(s *Session) {
-	if o.max {
-		kernel.MaxPool(s.program.pool, o.geometry, s.f32(o.dst), s.f32(o.x))
-	} else {
-		kernel.AveragePool(s.program.pool, o.geometry, s.f32(o.dst), s.f32(o.x))
-	}
-}
+func (o *poolOp) run(s *Session) { o.pooling.Run(s.program.pool, s.f32(o.dst), s.f32(o.x)) }
 
 // globalPool emits a GlobalAveragePool (opset 1).
 func (c *compiler) globalPool(n *graph.Node) error {

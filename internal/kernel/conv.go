@@ -302,9 +302,6 @@ func (j *convJob) runNarrow(i int) {
 		}
 		t.multiply(turned, m, a, filters[wide*k0+m0*kc:], cells, m, kc, kb == 0, ending{})
 	}
-	end := j.end
-	if end.bias == nil {
-		end = (&After{Bias: c.zeros}).ending(nil)
-	}
-	transposed(j.dst[at:], cells, turned, m, m, cells, end.from(group*per+m0, at))
+	end := j.end.orNone(c.zeros).from(group*per+m0, at)
+	transposed(j.dst[at:], cells, turned, m, m, cells, end)
 }

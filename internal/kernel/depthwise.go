@@ -11,6 +11,9 @@ type depthwise struct {
 	phases    []phase // of the columns
 	off       []int   // of each tap in the copy
 	flat      bool    // whether rows are computed as one
+
+	fits    bool // whether stencil is a plan, which needs no copy
+	stencil stencil
 }
 
 // phase says where the cells p, p + StrideW, … of a row are copied to: count of
@@ -32,6 +35,12 @@ func copyFits(g *Conv2D) bool {
 
 // plan makes d the plan of g and reuses the slices of d.
 func (d *depthwise) plan(g *Conv2D) {
+	if g.KH == 3 && g.KW == 3 && g.StrideH == g.StrideW && g.DilationH == 1 && g.DilationW == 1 {
+		if d.fits = d.stencil.plan(3, g.StrideH, g.H, g.W, g.PadTop, g.PadLeft, g.OH, g.OW); d.fits {
+			d.blockRows, d.maps = g.OH, max(1, depthwiseBlock/(g.OH*g.OW))
+			return
+		}
+	}
 	reach := (g.KW - 1) * g.DilationW
 	width := g.OW + reach/g.StrideW
 	d.line = width * g.StrideW
@@ -119,11 +128,25 @@ func (j *convJob) runDirect(i int) {
 	c, g, d := j.c, &j.c.g, j.c.direct
 	oy, m0 := i%j.nBlocks*d.blockRows, i/j.nBlocks*d.maps
 	rows := min(d.blockRows, g.OH-oy)
+	area := g.KH * g.KW
+	if d.fits {
+		for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
+			dst, end := j.dst[m*g.OH*g.OW:][:g.OH*g.OW], j.end.orNone(c.zeros).from(m%g.C, m*g.OH*g.OW)
+			now, w := end, c.filters[m%g.C*area:(m%g.C+1)*area]
+			if end.add != nil { // comes before the bounds
+				now = ending{}.orNone(minusZero)
+			}
+			stencilSums(&d.stencil, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, now.bias[0], now.lo, now.hi)
+			if end.add != nil {
+				end.apply(dst, 0, 1, len(dst))
+			}
+		}
+		return
+	}
 	scratch := buffers.get()
 	defer buffers.put(scratch)
 	pad := scratch.sized(d.scratchLen(g, rows))
 	clear(pad)
-	area := g.KH * g.KW
 	for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
 		w := c.filters[m%g.C*area : (m%g.C+1)*area]
 		at := (m*g.OH + oy) * g.OW

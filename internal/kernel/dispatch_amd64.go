@@ -2,7 +2,11 @@
 
 package kernel
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // avx2 and avx512 select the assembly twins; avx512 is never set without avx2.
 var (
@@ -170,6 +174,52 @@ func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 	depthwiseRowsAVX2(&dst[0], &src[0], &w[0], &off[0], len(off), rows, cols, srcStep, &laneMask[16-cols%16])
 }
 
+// stencils says whether there are routines for windows of a size and stride.
+func stencils(size, stride int) bool {
+	return avx512 && (size == 2 || size == 3) && (stride == 1 || stride == 2)
+}
+
+// evens and odds are where every second element of two registers is.
+var evens, odds [16]int32
+
+func init() {
+	for i := range evens {
+		evens[i], odds[i] = int32(2*i), int32(2*i+1)
+	}
+}
+
+// stencilSums is stencilSumsPortable for windows of size 3.
+func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
+	if !avx512 {
+		stencilSumsPortable(s, dst, src, w, bias, lo, hi)
+		return
+	}
+	_ = w[8]
+	n, masks := len(s.patches), unsafe.SliceData(s.masks)
+	if s.stride == 1 {
+		stencilSums3x1AVX512(&dst[0], &src[0], &w[0], &s.patches[0], n, masks, s.line, bias, lo, hi)
+	} else {
+		stencilSums3x2AVX512(&dst[0], &src[0], &w[0], &s.patches[0], n, masks, s.line, bias, lo, hi)
+	}
+}
+
+// stencilMax is stencilMaxPortable.
+func stencilMax(s *stencil, dst, src []float32) {
+	n, masks := len(s.patches), unsafe.SliceData(s.masks)
+	switch {
+	case !avx512:
+		stencilMaxPortable(s, dst, src)
+	case s.size == 2 && s.stride == 1:
+		stencilMax2x1AVX512(&dst[0], &src[0], &s.patches[0], n, masks, s.line)
+	case s.size == 2:
+		stencilMax2x2AVX512(&dst[0], &src[0], &s.patches[0], n, masks, s.line)
+	case s.stride == 1:
+		stencilMax3x1AVX512(&dst[0], &src[0], &s.patches[0], n, masks, s.line)
+	default:
+		stencilMax3x2AVX512(&dst[0], &src[0], &s.patches[0], n, masks, s.line)
+	}
+}
+
 func dealTwo(even, odd, x []float32) {
 	done := 0
 	if avx2 && len(even) >= 8 {
@@ -269,5 +319,17 @@ func vecBiasClamp(dst []float32, bias, lo, hi float32) {
 		vecBiasClampAVX512(&dst[0], len(dst), bias, lo, hi)
 	default:
 		vecBiasClampAVX2(&dst[0], len(dst), bias, lo, hi)
+	}
+}
+
+func vecDiv(dst, a, b []float32) {
+	switch {
+	case !avx2:
+		vecDivPortable(dst, a, b)
+	case len(dst) == 0:
+	case avx512:
+		vecDivAVX512(&dst[0], &a[0], &b[0], len(dst))
+	default:
+		vecDivAVX2(&dst[0], &a[0], &b[0], len(dst))
 	}
 }

@@ -222,3 +222,5 @@ func vecBiasClamp(dst []float32, bias, lo, hi float32) {
 		vecBiasClampNEON(&dst[0], len(dst), bias, lo, hi)
 	}
 }
+
+func vecDiv(dst, a, b []float32) { vecDivPortable(dst, a, b) }

@@ -17,3 +17,5 @@ func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step
 }
 
 func dealTwo(even, odd, x []float32) { dealTwoPortable(even, odd, x) }
+
+func vecDiv(dst, a, b []float32) { vecDivPortable(dst, a, b) }

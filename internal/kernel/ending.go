@@ -34,7 +34,8 @@ func (a *After) ending(zeros []float32) ending {
 	if a.Bias == nil && a.Add == nil && !a.Clamp {
 		return ending{}
 	}
-	end := ending{bias: zeros, add: a.Add, lo: float32(math.Inf(-1)), hi: float32(math.Inf(1))}
+	end := ending{}.orNone(zeros)
+	end.add = a.Add
 	if a.Bias != nil {
 		end.bias = a.Bias
 	}
@@ -43,6 +44,17 @@ func (a *After) ending(zeros []float32) ending {
 	}
 	return end
 }
+
+// orNone is e, or an ending that changes nothing, zeros being its bias.
+func (e ending) orNone(zeros []float32) ending {
+	if e.bias == nil {
+		e = ending{bias: zeros, lo: float32(math.Inf(-1)), hi: float32(math.Inf(1))}
+	}
+	return e
+}
+
+// minusZero is the bias of one row that changes nothing.
+var minusZero = negativeZeros(1)
 
 // from is the ending of the part of the output that begins row rows and at
 // elements further on.

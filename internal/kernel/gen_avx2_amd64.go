@@ -56,6 +56,11 @@ func vecAddAVX2(dst *float32, a *float32, b *float32, n int)
 //go:noescape
 func vecMulAVX2(dst *float32, a *float32, b *float32, n int)
 
+// vecDivAVX2 is vecDivPortable for n elements.
+//
+//go:noescape
+func vecDivAVX2(dst *float32, a *float32, b *float32, n int)
+
 // vecMaxAVX2 is vecMaxPortable for n elements.
 //
 //go:noescape

@@ -802,6 +802,39 @@ end:
 	VZEROUPPER
 	RET
 
+// func vecDivAVX2(dst *float32, a *float32, b *float32, n int)
+TEXT ·vecDivAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT rest
+eight:
+	VMOVUPS (SI), Y0
+	VDIVPS (DX), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE eight
+rest:
+	ADDQ $8, CX
+	JZ end
+one:
+	VMOVSS (SI), X0
+	VDIVSS (DX), X0, X0
+	VMOVSS X0, (DI)
+	ADDQ $4, DI
+	ADDQ $4, SI
+	ADDQ $4, DX
+	DECQ CX
+	JNZ one
+end:
+	VZEROUPPER
+	RET
+
 // func vecMaxAVX2(dst *float32, a *float32, b *float32, n int)
 TEXT ·vecMaxAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI

@@ -36,6 +36,36 @@ func transposedAVX512(dst *float32, ldd int, src *float32, lds int, rows int, co
 //go:noescape
 func depthwiseRowsAVX512(dst *float32, src *float32, w *float32, off *int, taps int, rows int, cols int, srcStep int, mask int)
 
+// stencilSums3x1AVX512 is stencilSumsPortable for windows of size 3 and stride 1. count is at least 1.
+//
+//go:noescape
+func stencilSums3x1AVX512(dst *float32, src *float32, w *float32, patches *patch, count int, masks *uint16, line int, bias float32, lo float32, hi float32)
+
+// stencilMax3x1AVX512 is stencilMaxPortable for windows of size 3 and stride 1. count is at least 1.
+//
+//go:noescape
+func stencilMax3x1AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
+
+// stencilMax2x1AVX512 is stencilMaxPortable for windows of size 2 and stride 1. count is at least 1.
+//
+//go:noescape
+func stencilMax2x1AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
+
+// stencilSums3x2AVX512 is stencilSumsPortable for windows of size 3 and stride 2. count is at least 1.
+//
+//go:noescape
+func stencilSums3x2AVX512(dst *float32, src *float32, w *float32, patches *patch, count int, masks *uint16, line int, bias float32, lo float32, hi float32)
+
+// stencilMax3x2AVX512 is stencilMaxPortable for windows of size 3 and stride 2. count is at least 1.
+//
+//go:noescape
+func stencilMax3x2AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
+
+// stencilMax2x2AVX512 is stencilMaxPortable for windows of size 2 and stride 2. count is at least 1.
+//
+//go:noescape
+func stencilMax2x2AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
+
 // vecSubAVX512 is vecSubPortable for n elements.
 //
 //go:noescape
@@ -50,6 +80,11 @@ func vecAddAVX512(dst *float32, a *float32, b *float32, n int)
 //
 //go:noescape
 func vecMulAVX512(dst *float32, a *float32, b *float32, n int)
+
+// vecDivAVX512 is vecDivPortable for n elements.
+//
+//go:noescape
+func vecDivAVX512(dst *float32, a *float32, b *float32, n int)
 
 // vecMaxAVX512 is vecMaxPortable for n elements.
 //

@@ -104,6 +104,13 @@ func TestGuardPages(t *testing.T) {
 			packPanel(dst, in[0], &g, taps, width, first, n)
 		})
 	}
+	for range convs {
+		side, stride := size(r, 30), size(r, 2)
+		g := Pool2D{N: 1, C: 1, H: side, W: side, KH: 3, KW: 3, StrideH: stride, StrideW: stride, PadTop: 1, PadLeft: 1, DilationH: 1, DilationW: 1, OH: ceilDiv(side, stride), OW: ceilDiv(side, stride)}
+		in := [][]float32{wild(r, side*side)}
+		add(label("max %+v", g), g.OH*g.OW, in, func(dst []float32, in [][]float32) { NewMaxPool(g).Run(nil, dst, in[0]) })
+		add(label("average %+v", g), g.OH*g.OW, in, func(dst []float32, in [][]float32) { NewAveragePool(g).Run(nil, dst, in[0]) })
+	}
 	for _, run := range runs {
 		want := make([]float32, run.dst)
 		atLevel(t, levelPortable, func() { run.f(want, run.in) })

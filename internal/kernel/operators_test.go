@@ -171,9 +171,9 @@ func TestPooling(t *testing.T) {
 			dst := make([]float32, g.N*g.C*g.OH*g.OW)
 			for _, level := range levels() {
 				atLevel(t, level, func() {
-					MaxPool(p, g, dst, x)
+					NewMaxPool(g).Run(p, dst, x)
 					compareBits(t, label("%s max %+v", level, g), dst, plainPool(g, x, false))
-					AveragePool(p, g, dst, x)
+					NewAveragePool(g).Run(p, dst, x)
 					compareBits(t, label("%s average %+v", level, g), dst, plainPool(g, x, true))
 				})
 			}
@@ -183,8 +183,33 @@ func TestPooling(t *testing.T) {
 	// window of 3 covers one cell and one pad; the third is beyond the padding.
 	g := Pool2D{N: 1, C: 1, H: 1, W: 4, KH: 1, KW: 3, StrideH: 1, StrideW: 2, PadLeft: 1, PadRight: 1, DilationH: 1, DilationW: 1, OH: 1, OW: 3, CountIncludePad: true}
 	dst := make([]float32, 3)
-	AveragePool(nil, g, dst, []float32{1, 2, 3, 4})
+	NewAveragePool(g).Run(nil, dst, []float32{1, 2, 3, 4})
 	compareBits(t, "by hand", dst, []float32{1, 3, 2})
+}
+
+// TestStencils compares the routines for small windows with their portable twins,
+// which the portable level itself does not use.
+func TestStencils(t *testing.T) {
+	r := newRand(t)
+	for range 200 {
+		g := Conv2D{H: size(r, 40), W: size(r, 40), KH: 2 + r.IntN(2), StrideH: size(r, 2), PadTop: r.IntN(2), PadLeft: r.IntN(2)}
+		g.OH, g.OW = ceilDiv(g.H, g.StrideH), ceilDiv(g.W, g.StrideH) // past the edge, or not up to it
+		var s stencil
+		if !s.plan(g.KH, g.StrideH, g.H, g.W, g.PadTop, g.PadLeft, g.OH, g.OW) {
+			continue
+		}
+		x, w := wild(r, g.H*g.W), wild(r, 9)
+		both := func(name string, f func(dst []float32)) {
+			dst, want := make([]float32, g.OH*g.OW), make([]float32, g.OH*g.OW)
+			f(dst)
+			atLevel(t, levelPortable, func() { f(want) })
+			compareBits(t, label("%s %+v", name, g), dst, want)
+		}
+		both("max", func(dst []float32) { stencilMax(&s, dst, x) })
+		if g.KH == 3 {
+			both("sums", func(dst []float32) { stencilSums(&s, dst, x, w, 0.25, -1, 1) })
+		}
+	}
 }
 
 // TestGlobalAveragePool has one map that lies among four and one that does not.

@@ -88,7 +88,8 @@ func TestNoAllocations(t *testing.T) {
 	d.Groups = 4
 	w, x, dst := uniform(r, 70*40), uniform(r, 4*144), make([]float32, 4000)
 	conv, direct, packed := NewConv(g, w, g.M), NewConv(d, w, d.M), Pack(w, 70, 40)
-	pool := Pool2D{N: 1, C: 4, H: 12, W: 12, KH: 2, KW: 2, StrideH: 2, StrideW: 2, DilationH: 1, DilationW: 1, OH: 6, OW: 6}
+	window := Pool2D{N: 1, C: 4, H: 12, W: 12, KH: 2, KW: 2, StrideH: 2, StrideW: 2, DilationH: 1, DilationW: 1, OH: 6, OW: 6}
+	most, mean := NewMaxPool(window), NewAveragePool(window)
 	stop := new(atomic.Bool)
 	for _, p := range pools(t) {
 		for name, f := range map[string]func(){
@@ -97,8 +98,8 @@ func TestNoAllocations(t *testing.T) {
 			"gemm":      func() { packed.Gemm(p, dst, x, 7, stop) },
 			"gemv":      func() { Gemv(p, dst, w, x, 70, 40) },
 			"bias":      func() { BiasAct(p, dst, x, 1, 4, 144, 0, 6) },
-			"maxpool":   func() { MaxPool(p, pool, dst, x) },
-			"avgpool":   func() { AveragePool(p, pool, dst, x) },
+			"maxpool":   func() { most.Run(p, dst, x) },
+			"avgpool":   func() { mean.Run(p, dst, x) },
 			"softmax":   func() { Softmax(dst, x, 1, 144, 4) },
 			"lrn":       func() { LRN(dst, x, 1, 4, 144, 5, 1e-4, 0.75, 1) },
 			"norm":      func() { BatchNorm(dst, x, w, w, w, x[:4], 1, 4, 144, 2) },

@@ -17,82 +17,113 @@ type Pool2D struct {
 	CountIncludePad                      bool
 }
 
-type poolJob struct {
+// Pooling is a MaxPool or AveragePool with what it needs to know of its windows.
+// It is never written after it is made, so it is safe for concurrent use.
+type Pooling struct {
 	g       Pool2D
-	dst, x  []float32
-	maps    int // maps in a block
 	average bool
+	maps    int // maps in a block
 
-	// For averages, unless a copy of the rows would be large: the sums are a
-	// depthwise convolution with ones, since 1·x + acc rounds as x + acc does.
+	fits    bool // whether stencil is a plan
+	stencil stencil
+	ones    []float32 // weights of sums: 1·x + acc rounds as x + acc does
+	counts  []float32 // [OH,OW], the cells that a sum is divided by
+
+	// Sums without a stencil are a depthwise convolution, unless a copy of the
+	// rows would be large.
 	direct bool
 	sums   Conv2D
 	plan   depthwise
-	ones   []float32
 }
-
-var poolJobs freeList[poolJob]
 
 // poolBlock is the number of window cells in a block of threaded pooling.
 const poolBlock = 1 << 16
 
-// MaxPool is dst[n,c,oy,ox] = the greatest cell of the window, f32: x [N,C,H,W],
-// dst [N,C,OH,OW]. Pads never win; a window without a cell gives -Inf, one with
-// a NaN gives NaN. dst must not alias x. Safe for concurrent use. The geometry is
-// not checked beyond the lengths of the slices.
-func MaxPool(p *Pool, g Pool2D, dst, x []float32) { pool(p, g, dst, x, false) }
+// NewMaxPool prepares dst[n,c,oy,ox] = the greatest cell of the window. Pads
+// never win; a window without a cell gives -Inf, one with a NaN gives NaN. The
+// geometry is not checked.
+func NewMaxPool(g Pool2D) *Pooling { return newPooling(g, false) }
 
-// AveragePool is dst[n,c,oy,ox] = the mean of the window, f32: x [N,C,H,W], dst
-// [N,C,OH,OW]. The cells are added in row-major order, in float32. The mean over
-// no cells is NaN. dst must not alias x. Safe for concurrent use. The geometry is
-// not checked beyond the lengths of the slices.
-func AveragePool(p *Pool, g Pool2D, dst, x []float32) { pool(p, g, dst, x, true) }
+// NewAveragePool prepares dst[n,c,oy,ox] = the mean of the window, whose cells
+// are added in row-major order, in float32. The mean over no cells is NaN. The
+// geometry is not checked.
+func NewAveragePool(g Pool2D) *Pooling { return newPooling(g, true) }
 
-func pool(p *Pool, g Pool2D, dst, x []float32, average bool) {
-	need("dst", len(dst), g.N*g.C*g.OH*g.OW)
-	need("x", len(x), g.N*g.C*g.H*g.W)
-	j := poolJobs.get()
-	j.g, j.dst, j.x, j.average, j.direct = g, dst, x, average, false
-	if average {
-		j.planSums()
+func newPooling(g Pool2D, average bool) *Pooling {
+	q := &Pooling{g: g, average: average, maps: max(1, poolBlock/max(1, g.OH*g.OW*g.KH*g.KW))}
+	if g.KH == g.KW && g.StrideH == g.StrideW && g.DilationH == 1 && g.DilationW == 1 && (g.KH == 3 || !average) {
+		q.fits = q.stencil.plan(g.KH, g.StrideH, g.H, g.W, g.PadTop, g.PadLeft, g.OH, g.OW)
 	}
-	j.maps = max(1, poolBlock/max(1, g.OH*g.OW*g.KH*g.KW))
-	p.run(j, ceilDiv(g.N*g.C, j.maps))
-	j.dst, j.x = nil, nil
-	poolJobs.put(j)
-}
-
-func (j *poolJob) planSums() {
-	g := &j.g
-	j.sums = Conv2D{
+	if !average || g.OH*g.OW == 0 {
+		return q
+	}
+	q.sums = Conv2D{
 		H: g.H, W: g.W, KH: g.KH, KW: g.KW, StrideH: g.StrideH, StrideW: g.StrideW, PadTop: g.PadTop, PadLeft: g.PadLeft,
 		DilationH: g.DilationH, DilationW: g.DilationW, OH: g.OH, OW: g.OW,
 	}
-	if j.direct = g.OH > 0 && g.OW > 0 && copyFits(&j.sums); !j.direct {
+	if q.direct = copyFits(&q.sums); !q.direct {
+		return q
+	}
+	if !q.fits {
+		q.plan.plan(&q.sums)
+	}
+	for range g.KH * g.KW {
+		q.ones = append(q.ones, 1)
+	}
+	for oy := range g.OH {
+		high := counted(oy*g.StrideH-g.PadTop, g.KH, g.DilationH, g.H, g.PadBottom, g.CountIncludePad)
+		for ox := range g.OW {
+			wide := counted(ox*g.StrideW-g.PadLeft, g.KW, g.DilationW, g.W, g.PadRight, g.CountIncludePad)
+			q.counts = append(q.counts, float32(high)*float32(wide))
+		}
+	}
+	return q
+}
+
+type poolJob struct {
+	q      *Pooling
+	dst, x []float32
+}
+
+var poolJobs freeList[poolJob]
+
+// Run pools x [N,C,H,W] into dst [N,C,OH,OW], f32, which must not alias. Safe for
+// concurrent use.
+func (q *Pooling) Run(p *Pool, dst, x []float32) {
+	g := &q.g
+	need("dst", len(dst), g.N*g.C*g.OH*g.OW)
+	need("x", len(x), g.N*g.C*g.H*g.W)
+	if g.OH*g.OW == 0 {
 		return
 	}
-	j.plan.plan(&j.sums)
-	j.ones = j.ones[:0]
-	for range j.plan.off {
-		j.ones = append(j.ones, 1)
-	}
+	j := poolJobs.get()
+	*j = poolJob{q, dst, x}
+	p.run(j, ceilDiv(g.N*g.C, q.maps))
+	*j = poolJob{}
+	poolJobs.put(j)
 }
 
 func (j *poolJob) runBlock(i int) {
-	g := &j.g
+	q, g := j.q, &j.q.g
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	m0, m1 := i*j.maps, min((i+1)*j.maps, g.N*g.C)
-	if j.direct {
-		j.averageMaps(m0, m1, scratch)
+	m0, m1 := i*q.maps, min((i+1)*q.maps, g.N*g.C)
+	if q.direct && !q.fits {
+		j.averageRows(m0, m1, scratch)
 		return
 	}
 	row := scratch.sized(maxRowLen(g))
 	for m := m0; m < m1; m++ {
 		dst, x := j.dst[m*g.OH*g.OW:(m+1)*g.OH*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W]
 		switch {
-		case j.average:
+		case q.direct:
+			none := ending{}.orNone(minusZero)
+			stencilSums(&q.stencil, dst, x, q.ones, none.bias[0], none.lo, none.hi)
+			vecDiv(dst, dst, q.counts)
+		case q.average:
 			averageMap(g, dst, x)
+		case q.fits:
+			stencilMax(&q.stencil, dst, x)
 		case g.DilationW == 1 && g.StrideW <= 2:
 			maxRows(g, dst, x, row)
 		default:
@@ -101,28 +132,17 @@ func (j *poolJob) runBlock(i int) {
 	}
 }
 
-// averageMaps is averageMap for maps [m0,m1), by rows.
-func (j *poolJob) averageMaps(m0, m1 int, scratch *buffer) {
-	g, d := &j.g, &j.plan
-	n := d.scratchLen(&j.sums, d.blockRows)
-	pad := scratch.sized(n + g.OW)
-	pad, wide := pad[:n], pad[n:] // cells that count, by column
-	for ox := range wide {
-		wide[ox] = float32(counted(ox*g.StrideW-g.PadLeft, g.KW, g.DilationW, g.W, g.PadRight, g.CountIncludePad))
-	}
+// averageRows is averageMap for maps [m0,m1), by rows.
+func (j *poolJob) averageRows(m0, m1 int, scratch *buffer) {
+	q, g, d := j.q, &j.q.g, &j.q.plan
+	pad := scratch.sized(d.scratchLen(&q.sums, d.blockRows))
 	for oy := 0; oy < g.OH; oy += d.blockRows {
 		rows := min(d.blockRows, g.OH-oy)
 		clear(pad)
 		for m := m0; m < m1; m++ {
 			dst := j.dst[(m*g.OH+oy)*g.OW:][:rows*g.OW]
-			d.compute(&j.sums, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], j.ones, pad, oy, rows)
-			for r := range rows {
-				high := float32(counted((oy+r)*g.StrideH-g.PadTop, g.KH, g.DilationH, g.H, g.PadBottom, g.CountIncludePad))
-				row := dst[r*g.OW:][:len(wide)]
-				for ox, w := range wide {
-					row[ox] /= high * w
-				}
-			}
+			d.compute(&q.sums, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], q.ones, pad, oy, rows)
+			vecDiv(dst, dst, q.counts[oy*g.OW:])
 		}
 	}
 }

@@ -175,6 +175,13 @@ func vecMulPortable(dst, a, b []float32) {
 	}
 }
 
+func vecDivPortable(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i] / b[i]
+	}
+}
+
 // clamp keeps NaN, and -0 at a bound of +0, as VMAXPS and VMINPS do with the
 // value as their second source.
 func clamp(v, lo, hi float32) float32 {

@@ -443,6 +443,7 @@ func elementwise(a *asm) {
 		{"vecSubAVX2", "vecSubPortable", []arg{dst, {"x", "*float32", "SI"}, n}, "DI", []string{"VSUB%[1]s (SI), %[2]s0, %[2]s0"}},
 		{"vecAddAVX2", "vecAddPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VADD%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecMulAVX2", "vecMulPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VMUL%[1]s (DX), %[2]s0, %[2]s0"}},
+		{"vecDivAVX2", "vecDivPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VDIV%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecMaxAVX2", "vecMaxPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", most},
 		{"vecClampAVX2", "vecClampPortable", []arg{dst, {"x", "*float32", "SI"}, n, lo, hi}, "SI", clamp},
 		{

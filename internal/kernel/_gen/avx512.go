@@ -478,6 +478,7 @@ func elementwise512(a *asm) {
 		{"vecSub", []arg{dst, {"x", "*float32", "SI"}, n}, []string{"DI", "SI"}, []string{"VSUBPS Z1, Z0, Z0"}},
 		{"vecAdd", binary, []string{"SI", "DX"}, []string{"VADDPS Z1, Z0, Z0"}},
 		{"vecMul", binary, []string{"SI", "DX"}, []string{"VMULPS Z1, Z0, Z0"}},
+		{"vecDiv", binary, []string{"SI", "DX"}, []string{"VDIVPS Z1, Z0, Z0"}},
 		{"vecMax", binary, []string{"SI", "DX"}, most},
 		{"vecClamp", []arg{dst, {"x", "*float32", "SI"}, n, lo, hi}, []string{"SI"}, clamp},
 		{"vecBiasClamp", []arg{dst, n, {"bias", "float32", "Z1"}, lo, hi}, []string{"DI"}, append([]string{"VADDPS Z1, Z0, Z0"}, clamp...)},

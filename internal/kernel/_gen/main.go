@@ -33,6 +33,7 @@ func main() {
 	packGather512(a)
 	transposed512(a)
 	depthwise512(a)
+	stencils512(a)
 	elementwise512(a)
 	peak512(a)
 	a.write(filepath.Join(*out, "gen_avx512_amd64"))

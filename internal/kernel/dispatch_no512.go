@@ -1,0 +1,15 @@
+//go:build !amd64 || noasm
+
+package kernel
+
+func transposed(dst []float32, ldd int, src []float32, lds, rows, cols int, end ending) {
+	transposedPortable(dst, ldd, src, lds, rows, cols, end)
+}
+
+func stencils(size, stride int) bool { return false }
+
+func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
+	stencilSumsPortable(s, dst, src, w, bias, lo, hi)
+}
+
+func stencilMax(s *stencil, dst, src []float32) { stencilMaxPortable(s, dst, src) }
