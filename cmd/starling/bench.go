@@ -19,11 +19,11 @@ import (
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure this device",
+		Short: "Measure this device, its link, a flock on it",
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchEngineCommand())
+	cmd.AddCommand(benchEngineCommand(), benchLinkCommand(), benchFlockCommand())
 	return cmd
 }
 

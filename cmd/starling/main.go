@@ -196,6 +196,13 @@ func stateDir() string {
 	return filepath.Join(os.TempDir(), "starling")
 }
 
+func makeStateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w; choose another with --state", err)
+	}
+	return nil
+}
+
 // terminal reports whether f is shown to a person.
 func terminal(f *os.File) bool {
 	info, err := f.Stat()

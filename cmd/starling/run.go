@@ -170,8 +170,8 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	defer answers.abort()
 	workers := o.config.Plan.Workers()
 	if workers > 0 {
-		if err := os.MkdirAll(o.config.StateDir, 0o700); err != nil {
-			return fmt.Errorf("make the state folder: %w; choose another with --state", err)
+		if err := makeStateDir(o.config.StateDir); err != nil {
+			return err
 		}
 	}
 

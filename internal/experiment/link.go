@@ -1,0 +1,201 @@
+package experiment
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"text/tabwriter"
+	"time"
+
+	"starling/internal/flock"
+	"starling/internal/frame"
+	"starling/internal/link"
+)
+
+// LinkReport is what round trips of one size take over loopback: frames of the
+// tensor link there and back, and beside them, in turn, the same bytes over TCP
+// behind a length, which is the least that anything on TCP does. The link adds
+// checksums, heartbeats, deadlines and a queue that keeps nobody waiting.
+type LinkReport struct {
+	Bytes    int           `json:"bytes"` // one way
+	Requests int           `json:"requests"`
+	Link     flock.Latency `json:"link_ms"`
+	Plain    flock.Latency `json:"plain_ms"`
+	Ratio    float64       `json:"ratio"` // of the medians, link to plain
+}
+
+// Link measures round trips of size bytes each way.
+func Link(ctx context.Context, size, requests int) (r *LinkReport, err error) {
+	l, err := dialLink()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	p, err := dialPlain()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	out := make([]byte, size)
+	var took [2][]time.Duration
+	for i := range requests + requests/10 + 1 {
+		for k, trip := range []func([]byte) error{l.trip, p.trip} {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			begin := time.Now()
+			if err := trip(out); err != nil {
+				return nil, err
+			}
+			if i > requests/10 { // else it warms up
+				took[k] = append(took[k], time.Since(begin))
+			}
+		}
+	}
+	r = &LinkReport{Bytes: size, Requests: requests, Link: flock.LatencyOf(took[0]), Plain: flock.LatencyOf(took[1])}
+	r.Ratio = r.Link.P50 / r.Plain.P50
+	return r, nil
+}
+
+// PrintLinks writes reports as a table.
+func PrintLinks(w io.Writer, reports []*LinkReport) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "KiB each way\ttrips\tlink µs: p50\tp99\tmax\tTCP µs: p50\tp99\tmax\tlink/TCP\t")
+	for _, r := range reports {
+		fmt.Fprintf(t, "%.0f\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", float64(r.Bytes)/1024, r.Requests,
+			1e3*r.Link.P50, 1e3*r.Link.P99, 1e3*r.Link.Max, 1e3*r.Plain.P50, 1e3*r.Plain.P99, 1e3*r.Plain.Max, r.Ratio)
+	}
+	return t.Flush()
+}
+
+// echo is one end of a connection whose other end sends back what it gets.
+type echo struct {
+	trip  func(out []byte) error
+	close func() error
+}
+
+func dialLink() (*echo, error) {
+	listener, err := link.Listen("127.0.0.1:0", link.Config{})
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	here, err := link.Dial(context.Background(), listener.Addr().String(), link.Config{})
+	if err != nil {
+		return nil, err
+	}
+	there, err := listener.Accept()
+	if err != nil {
+		here.Close()
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			h, in, err := there.Receive()
+			if err == nil {
+				h.Type = frame.Result
+				err = send(there, h, in)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	number := uint64(0)
+	return &echo{
+		trip: func(out []byte) error {
+			number++
+			if err := send(here, frame.Header{Type: frame.Compute, Request: number}, out); err != nil {
+				return err
+			}
+			h, in, err := here.Receive()
+			if err == nil && (h.Request != number || len(in) != len(out)) {
+				err = fmt.Errorf("frame %d of %d bytes came back as %d of %d", number, len(out), h.Request, len(in))
+			}
+			return err
+		},
+		close: func() error {
+			here.Close()
+			<-ended // because here is closed
+			return there.Close()
+		},
+	}, nil
+}
+
+func send(c *link.Conn, h frame.Header, b []byte) error {
+	p := link.PayloadOf(b)
+	defer p.Release()
+	return c.Send(context.Background(), h, p)
+}
+
+// dialPlain frames by a length of 8 bytes.
+func dialPlain() (*echo, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	here, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	there, err := listener.Accept()
+	if err != nil {
+		here.Close()
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		var buffer []byte
+		for {
+			var err error
+			if buffer, err = readPlain(there, buffer); err == nil {
+				err = writePlain(there, buffer)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	var buffer []byte
+	return &echo{
+		trip: func(out []byte) (err error) {
+			if err = writePlain(here, out); err == nil {
+				buffer, err = readPlain(here, buffer)
+			}
+			return err
+		},
+		close: func() error {
+			here.Close()
+			<-ended // because here is closed
+			return there.Close()
+		},
+	}, nil
+}
+
+func writePlain(c net.Conn, b []byte) error {
+	var head [8]byte
+	binary.LittleEndian.PutUint64(head[:], uint64(len(b)))
+	_, err := (&net.Buffers{head[:], b}).WriteTo(c)
+	return err
+}
+
+// readPlain reads into buffer, or a larger one.
+func readPlain(c net.Conn, buffer []byte) ([]byte, error) {
+	var head [8]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return buffer, err
+	}
+	n := int(binary.LittleEndian.Uint64(head[:]))
+	if cap(buffer) < n {
+		buffer = make([]byte, n)
+	}
+	_, err := io.ReadFull(c, buffer[:n])
+	return buffer[:n], err
+}
