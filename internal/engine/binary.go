@@ -160,7 +160,7 @@ func arithmetic[T number](op string) rowFunc[T, T] {
 }
 
 // floatRow is arithmetic for floats.
-func floatRow[T float](op string) rowFunc[T, T] {
+func floatRow[T float](op string, attrs graph.Attrs) rowFunc[T, T] {
 	switch op {
 	case "Div":
 		return func(dst, a, b []T, as, bs int) {
@@ -168,20 +168,47 @@ func floatRow[T float](op string) rowFunc[T, T] {
 				dst[i] = a[i*as] / b[i*bs]
 			}
 		}
-	case "Mod": // fmod
+	case "Mod":
+		remainder := floorMod
+		if attrs.Int("fmod", 0) != 0 {
+			remainder = math.Mod
+		}
 		return func(dst, a, b []T, as, bs int) {
 			for i := range dst {
-				dst[i] = T(math.Mod(float64(a[i*as]), float64(b[i*bs])))
+				dst[i] = T(remainder(float64(a[i*as]), float64(b[i*bs])))
 			}
 		}
 	}
 	return arithmetic[T](op)
 }
 
+// floorMod is the remainder with b's sign.
+func floorMod(a, b float64) float64 {
+	r := math.Mod(a, b)
+	switch {
+	case r == 0:
+		return math.Copysign(0, b)
+	case (r < 0) != (b < 0):
+		return r + b
+	}
+	return r
+}
+
 // integerRow is arithmetic for integers. Division by zero, which ONNX leaves
 // undefined, is 0.
-func integerRow[T integer](op string, fmod bool) rowFunc[T, T] {
+func integerRow[T integer](op string, attrs graph.Attrs) rowFunc[T, T] {
+	fmod, left := attrs.Int("fmod", 0) != 0, attrs.String("direction", "") == "LEFT"
 	pair := map[string]func(a, b T) T{
+		"BitShift": func(a, b T) T {
+			by := uint64(64) // by a negative number: as far as can be
+			if b >= 0 {
+				by = uint64(b)
+			}
+			if left {
+				return a << by
+			}
+			return a >> by
+		},
 		"BitwiseAnd": func(a, b T) T { return a & b },
 		"BitwiseOr":  func(a, b T) T { return a | b },
 		"BitwiseXor": func(a, b T) T { return a ^ b },
@@ -311,7 +338,6 @@ func (c *compiler) binary(n *graph.Node) error {
 // combine is the step of op on two slots whose elements have that type; nil if
 // there is none.
 func (c *compiler) combine(n *graph.Node, op string, typ tensor.DType, dst, a, b int, out, left, right tensor.Shape) operator {
-	fmod := n.Attrs.Int("fmod", 0) != 0
 	switch typ {
 	case tensor.Float32:
 		switch op {
@@ -320,25 +346,25 @@ func (c *compiler) combine(n *graph.Node, op string, typ tensor.DType, dst, a, b
 		case "Mul":
 			return newBroadcast(dst, a, b, out, left, right, mulRow)
 		}
-		return rowsOf(dst, a, b, out, left, right, floatRow[float32](op), comparison[float32](op))
+		return rowsOf(dst, a, b, out, left, right, floatRow[float32](op, n.Attrs), comparison[float32](op))
 	case tensor.Float64:
-		return rowsOf(dst, a, b, out, left, right, floatRow[float64](op), comparison[float64](op))
+		return rowsOf(dst, a, b, out, left, right, floatRow[float64](op, n.Attrs), comparison[float64](op))
 	case tensor.Int64:
-		return rowsOf(dst, a, b, out, left, right, integerRow[int64](op, fmod), comparison[int64](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[int64](op, n.Attrs), comparison[int64](op))
 	case tensor.Int32:
-		return rowsOf(dst, a, b, out, left, right, integerRow[int32](op, fmod), comparison[int32](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[int32](op, n.Attrs), comparison[int32](op))
 	case tensor.Int16:
-		return rowsOf(dst, a, b, out, left, right, integerRow[int16](op, fmod), comparison[int16](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[int16](op, n.Attrs), comparison[int16](op))
 	case tensor.Int8:
-		return rowsOf(dst, a, b, out, left, right, integerRow[int8](op, fmod), comparison[int8](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[int8](op, n.Attrs), comparison[int8](op))
 	case tensor.Uint64:
-		return rowsOf(dst, a, b, out, left, right, integerRow[uint64](op, fmod), comparison[uint64](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[uint64](op, n.Attrs), comparison[uint64](op))
 	case tensor.Uint32:
-		return rowsOf(dst, a, b, out, left, right, integerRow[uint32](op, fmod), comparison[uint32](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[uint32](op, n.Attrs), comparison[uint32](op))
 	case tensor.Uint16:
-		return rowsOf(dst, a, b, out, left, right, integerRow[uint16](op, fmod), comparison[uint16](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[uint16](op, n.Attrs), comparison[uint16](op))
 	case tensor.Uint8:
-		return rowsOf(dst, a, b, out, left, right, integerRow[uint8](op, fmod), comparison[uint8](op))
+		return rowsOf(dst, a, b, out, left, right, integerRow[uint8](op, n.Attrs), comparison[uint8](op))
 	case tensor.Bool:
 		return rowsOf(dst, a, b, out, left, right, logic(op), nil)
 	}

@@ -284,7 +284,7 @@ var emitters = func() map[string]func(*compiler, *graph.Node) error {
 		"LRN": (*compiler).lrn, "LpNormalization": (*compiler).lpNorm, "DequantizeLinear": (*compiler).dequantize,
 		"Concat": (*compiler).concat, "Transpose": (*compiler).transpose, "Slice": (*compiler).slice, "Split": (*compiler).divide,
 		"Pad": (*compiler).pad, "Gather": (*compiler).gather, "Where": (*compiler).where, "Pow": (*compiler).power,
-		"Dropout": (*compiler).dropout, "Trilu": (*compiler).triangle, "OneHot": (*compiler).oneHot, "CumSum": (*compiler).cumulate,
+		"Dropout": (*compiler).dropout, "Trilu": (*compiler).triangle, "OneHot": (*compiler).oneHot, "CumSum": (*compiler).cumulate, "CumProd": (*compiler).cumulate,
 		"Einsum": (*compiler).einsum,
 	}
 	for ops, emit := range map[string]func(*compiler, *graph.Node) error{
@@ -292,7 +292,7 @@ var emitters = func() map[string]func(*compiler, *graph.Node) error {
 		"Relu Clip":                      (*compiler).clamp,
 		"LogSoftmax Hardmax":             (*compiler).logSoftmax,
 		"InstanceNormalization GroupNormalization LayerNormalization RMSNormalization": (*compiler).standardise,
-		"Reshape Flatten Squeeze Unsqueeze Identity":                                   (*compiler).view,
+		"Reshape Flatten Squeeze Unsqueeze Identity BitCast":                           (*compiler).view,
 		"Cast CastLike": (*compiler).cast,
 		"Expand Tile":   (*compiler).repeat,
 		"GatherElements GatherND ScatterElements Scatter ScatterND": (*compiler).elements,
@@ -301,9 +301,9 @@ var emitters = func() map[string]func(*compiler, *graph.Node) error {
 		"Resize Upsample":                                           (*compiler).resize,
 		"RNN GRU LSTM":                                              (*compiler).recurrent,
 		"ArgMax ArgMin TopK":                                        (*compiler).order,
-		"Neg Sign Abs Not BitwiseNot IsNaN IsInf " + strings.Join(floatFunctions(), " "):                                                      (*compiler).unary,
-		"Add Sub Mul Div Mod Max Min Sum Mean PRelu And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual BitwiseAnd BitwiseOr BitwiseXor": (*compiler).binary,
-		"ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp":                  (*compiler).reduce,
+		"Neg Sign Abs Not BitwiseNot IsNaN IsInf " + strings.Join(floatFunctions(), " "):                                                               (*compiler).unary,
+		"Add Sub Mul Div Mod Max Min Sum Mean PRelu And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual BitwiseAnd BitwiseOr BitwiseXor BitShift": (*compiler).binary,
+		"ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp":                           (*compiler).reduce,
 	} {
 		for op := range strings.FieldsSeq(ops) {
 			all[op] = emit

@@ -117,7 +117,7 @@ func permute[T any](dst, x []T, dims, steps []int) []T {
 	return dst[size:]
 }
 
-// depth emits a DepthToSpace (opset 13) or SpaceToDepth (opset 13): blocks of b·b
+// depth emits a DepthToSpace (opset 13) or SpaceToDepth (opset 28): blocks of b·b
 // channels lie beside each other in space.
 func (c *compiler) depth(n *graph.Node) error {
 	info, b := c.info(n.Inputs[0]), n.Attrs.Int("blocksize", 1)
@@ -128,10 +128,13 @@ func (c *compiler) depth(n *graph.Node) error {
 	s := info.Shape
 	var shape tensor.Shape
 	var perm []int
-	switch {
+	switch apart := n.Attrs.String("mode", "DCR") == "DCR"; {
 	case n.Op == "SpaceToDepth":
 		shape, perm = tensor.Shape{s[0], s[1], s[2] / b, b, s[3] / b, b}, []int{0, 3, 5, 1, 2, 4}
-	case n.Attrs.String("mode", "DCR") == "DCR":
+		if !apart {
+			perm = []int{0, 1, 3, 5, 2, 4}
+		}
+	case apart:
 		shape, perm = tensor.Shape{s[0], b, b, s[1] / (b * b), s[2], s[3]}, []int{0, 3, 4, 1, 5, 2}
 	default:
 		shape, perm = tensor.Shape{s[0], s[1] / (b * b), b, b, s[2], s[3]}, []int{0, 1, 4, 2, 5, 3}

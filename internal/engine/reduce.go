@@ -35,6 +35,9 @@ func (c *compiler) reduce(n *graph.Node) error {
 	dims, merged = merge(sizes, steps)
 	o.dims, o.steps = dims, merged[0]
 	o.dst = c.define(n.Outputs[0])
+	if info.Type == tensor.Bool && o.count == 0 && n.Op == "ReduceMin" {
+		return fmt.Errorf("operator is not supported for no %v", info.Type)
+	}
 	var op operator
 	switch info.Type {
 	case tensor.Float32:
@@ -80,6 +83,14 @@ type reducerOp[T number] struct {
 
 func reducer[T number](o reduceOp) operator {
 	r := &reducerOp[T]{reduceOp: o}
+	if o.count == 0 && (o.kind == "ReduceMax" || o.kind == "ReduceMin" || o.kind == "ReduceLogSumExp") {
+		v := least[T]()
+		if o.kind == "ReduceMin" {
+			v = most[T]()
+		}
+		r.sum = func(*reduceOp, []T) T { return v }
+		return r
+	}
 	switch o.kind {
 	case "ReduceMax":
 		r.sum = func(o *reduceOp, x []T) T {
@@ -103,6 +114,28 @@ func reducer[T number](o reduceOp) operator {
 }
 
 func isFloat[T number]() bool { return T(1)/2 != 0 }
+
+// least and most are the ends of a type's range, infinite for floats.
+func least[T number]() T {
+	switch zero := T(0); {
+	case isFloat[T]():
+		return T(math.Inf(-1))
+	case zero-1 > 0:
+		return 0
+	}
+	v := T(1)
+	for v*2 > 0 {
+		v *= 2
+	}
+	return v * 2
+}
+
+func most[T number]() T {
+	if isFloat[T]() {
+		return T(math.Inf(1))
+	}
+	return least[T]() - 1
+}
 
 // sums are the reductions by a sum, in float64 (in int64 for integers, which
 // wraps around).
@@ -167,7 +200,11 @@ func (o *reducerOp[T]) run(s *Session) {
 
 func (o *reducerOp[T]) dim(d int, dst, x []T) []T {
 	for i := range o.kept[d] {
-		if part := x[i*o.keptSteps[d]:]; d < len(o.kept)-1 {
+		part := x
+		if o.count > 0 {
+			part = x[i*o.keptSteps[d]:]
+		}
+		if d < len(o.kept)-1 {
 			dst = o.dim(d+1, dst, part)
 		} else {
 			dst[0] = o.sum(&o.reduceOp, part)
@@ -271,7 +308,7 @@ func (o *topKOp[T]) before(v, w T) bool {
 	return (v > w) == o.largest
 }
 
-// cumulate emits a CumSum (opset 14).
+// cumulate emits a CumSum (opset 14) or CumProd (opset 26).
 func (c *compiler) cumulate(n *graph.Node) error {
 	info := c.info(n.Inputs[0])
 	x, err := c.value(n.Inputs[0])
@@ -286,7 +323,7 @@ func (c *compiler) cumulate(n *graph.Node) error {
 	if axis < 0 {
 		axis += len(info.Shape)
 	}
-	o := sumOp{x: x, exclusive: n.Attrs.Int("exclusive", 0) != 0, reverse: n.Attrs.Int("reverse", 0) != 0}
+	o := sumOp{x: x, product: n.Op == "CumProd", exclusive: n.Attrs.Int("exclusive", 0) != 0, reverse: n.Attrs.Int("reverse", 0) != 0}
 	o.outer, o.size, o.inner = lanes(info.Shape, axis)
 	o.dst = c.define(n.Outputs[0])
 	op := map[tensor.DType]operator{
@@ -305,28 +342,30 @@ type sumOp struct {
 	dst, x             int
 	outer, size, inner int
 	exclusive, reverse bool
+	product            bool
 }
 
-// cumSumOp is dst = the sum of x up to each index of an axis.
+// cumSumOp is dst = the sum or product of x up to each index of an axis.
 type cumSumOp[T number] struct{ sumOp }
 
 func (o *cumSumOp[T]) run(s *Session) {
 	dst, x := view[T](s, o.dst), view[T](s, o.x)
 	for lane := range o.outer * o.inner {
 		from := lane/o.inner*o.size*o.inner + lane%o.inner
-		var sum T
+		sum := T(truth(o.product))
 		for i := range o.size {
 			if o.reverse {
 				i = o.size - 1 - i
 			}
 			at := from + i*o.inner
-			if o.exclusive {
-				v := x[at]
-				dst[at] = sum
-				sum += v
+			before := sum
+			if o.product {
+				sum *= x[at]
 			} else {
 				sum += x[at]
-				dst[at] = sum
+			}
+			if dst[at] = sum; o.exclusive {
+				dst[at] = before
 			}
 		}
 	}

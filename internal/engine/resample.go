@@ -100,7 +100,7 @@ func (r *resampling) original(i int, axis graph.Resized, size int) float64 {
 		if axis.Out == 1 {
 			return 0
 		}
-		return float64(at*float64(size-1)) / (out - 1)
+		return float64(at*float64(size-1)) / (float64(axis.Scale*float64(size)) - 1)
 	case "asymmetric":
 		return at / axis.Scale
 	case "pytorch_half_pixel":

@@ -387,6 +387,8 @@ func toHalf(v float64) uint16 {
 	switch {
 	case v != v:
 		return sign | 0x7e00
+	case a == 0:
+		return sign
 	case a >= 65520: // halfway from the largest, 65504, to 2¹⁶
 		return sign | 0x7c00
 	}

@@ -72,7 +72,7 @@ func (c *compiler) globalMax(n *graph.Node) error {
 	}
 	shape := c.shape(n.Inputs[0])
 	nc, size := shape[:2].Elements(), shape[2:].Elements()
-	o := reduceOp{x: x, kind: "ReduceMax", kept: []int{nc}, keptSteps: []int{size}, dims: []int{size}, steps: []int{1}}
+	o := reduceOp{x: x, kind: "ReduceMax", kept: []int{nc}, keptSteps: []int{size}, dims: []int{size}, steps: []int{1}, count: size}
 	o.dst = c.define(n.Outputs[0])
 	c.emit(reducer[float32](o), o.dst, x)
 	return nil

@@ -327,7 +327,7 @@ func inferDequantize(c *call) (Info, error) {
 	default:
 		return Info{}, fmt.Errorf("input %q is %v, want an integer of at most 32 bits", c.node.Inputs[0], x.Type)
 	}
-	if err := checkInfo(x); err != nil {
+	if err := x.check(); err != nil {
 		return Info{}, fmt.Errorf("input %q: %w", c.node.Inputs[0], err)
 	}
 	if scale.Type != tensor.Float32 {

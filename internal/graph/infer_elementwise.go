@@ -58,9 +58,17 @@ func inferCompare(c *call) (Info, error) {
 
 func inferPredicate(c *call) (Info, error) { return Info{tensor.Bool, c.shape(0)}, nil }
 
-// inferMod: the remainder with the divisor's sign, for integers, or as C's fmod.
+func inferBitShift(c *call) (Info, error) {
+	if d := c.node.Attrs.String("direction", ""); d != "LEFT" && d != "RIGHT" {
+		return Info{}, fmt.Errorf("direction %q, want LEFT or RIGHT", d)
+	}
+	return inferBroadcast(c)
+}
+
+// inferMod: the remainder with the divisor's sign, for floats from opset 28 on, or
+// as C's fmod.
 func inferMod(c *call) (Info, error) {
-	if floating&(1<<c.in[0].Type) != 0 && c.node.Attrs.Int("fmod", 0) == 0 {
+	if c.graph.Opset < 28 && floating&(1<<c.in[0].Type) != 0 && c.node.Attrs.Int("fmod", 0) == 0 {
 		return Info{}, fmt.Errorf("fmod 0 with operands of %v", c.in[0].Type)
 	}
 	return inferBroadcast(c)

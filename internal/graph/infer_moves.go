@@ -365,6 +365,16 @@ func inferNonZero(c *call) (Info, error) {
 	return Info{tensor.Int64, tensor.Shape{len(t.Shape), len(nonZero(t))}}, nil
 }
 
+// inferBitCast: the bits as another type of the same size.
+func inferBitCast(c *call) (Info, error) {
+	to, err := typeOf(c.node.Attrs.Int("to", 0))
+	from := c.in[0].Type
+	if err == nil && (to.Size() != from.Size() || to == tensor.Bool && from != to) {
+		err = fmt.Errorf("the bits of %v are no %v", from, to)
+	}
+	return Info{to, c.shape(0)}, err
+}
+
 func inferDepthToSpace(c *call) (Info, error) {
 	x, b := c.shape(0), c.node.Attrs.Int("blocksize", 0)
 	if mode := c.node.Attrs.String("mode", "DCR"); mode != "DCR" && mode != "CRD" {
@@ -378,6 +388,9 @@ func inferDepthToSpace(c *call) (Info, error) {
 
 func inferSpaceToDepth(c *call) (Info, error) {
 	x, b := c.shape(0), c.node.Attrs.Int("blocksize", 0)
+	if mode := c.node.Attrs.String("mode", "DCR"); mode != "DCR" && mode != "CRD" {
+		return Info{}, fmt.Errorf("mode %q, want DCR or CRD", mode)
+	}
 	if len(x) != 4 || b < 1 || b > math.MaxInt16 || x[2]%b != 0 || x[3]%b != 0 || int64(x[1])*int64(b)*int64(b) > math.MaxInt32 {
 		return Info{}, fmt.Errorf("blocksize %d does not fit %v", b, x)
 	}

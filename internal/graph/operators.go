@@ -60,8 +60,10 @@ type operator struct {
 	types                types // of the inputs that are computed with; none stands for float32
 	other                int   // from this input on, infer checks the types itself; 0: it checks none
 	finite               bool
+	empty                bool // makes something of operands without elements
 	attrs                map[string]attr
 	infer                func(*call) (Info, error) // returns the first output's type
+	expand               expand                    // instead of infer: what the operator is written as
 }
 
 // types is a set of element types.
@@ -149,8 +151,14 @@ func (op *operator) allows(i int, in []Info, name string) error {
 		return fmt.Errorf("input %q is %v: only float32 is computed", name, typ)
 	case set&(1<<typ) == 0:
 		return fmt.Errorf("input %q is %v, want one of %v", name, typ, set)
-	case typ != in[0].Type:
-		return fmt.Errorf("input %q is %v, but the first is %v", name, typ, in[0].Type)
+	}
+	return op.alike(i, in, name)
+}
+
+// alike returns an error unless input i has the type of the first.
+func (op *operator) alike(i int, in []Info, name string) error {
+	if in[i].Type != in[0].Type {
+		return fmt.Errorf("input %q is %v, but the first is %v", name, in[i].Type, in[0].Type)
 	}
 	return nil
 }
@@ -190,10 +198,12 @@ func (op *operator) checkAttrs(n *Node, opset int) error {
 }
 
 // operators is the table: see the parts.
-var operators = func() map[string]*operator {
-	all := map[string]*operator{}
-	for _, part := range []map[string]*operator{layers, elementwise, moves, reductions} {
-		maps.Copy(all, part)
+var operators map[string]*operator
+
+// In init, because operators that are written as others lead back to the table.
+func init() {
+	operators = map[string]*operator{}
+	for _, part := range []map[string]*operator{layers, elementwise, moves, reductions, composites} {
+		maps.Copy(operators, part)
 	}
-	return all
-}()
+}

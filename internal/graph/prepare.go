@@ -3,7 +3,6 @@ package graph
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -16,10 +15,10 @@ const MaxTensorBytes int64 = 1<<31 - 4096
 
 // The opsets of the default domain that the operator table describes: from
 // the first one to the last that left every operator in the table as it was
-// (checked against the schemas of ONNX 1.23.2; 28 changes DequantizeLinear).
+// (checked against the schemas of ONNX 1.23.2).
 const (
 	MinOpset = 1
-	MaxOpset = 27
+	MaxOpset = 28
 )
 
 // UnsupportedError is a node whose operator Starling does not know.
@@ -224,7 +223,7 @@ func (g *Graph) checkNames() error {
 			return fmt.Errorf("graph input %q is defined twice or has no name", in.Name)
 		}
 		makers[in.Name] = nil
-		if err := checkInfo(in.Info); err != nil {
+		if err := in.Info.check(); err != nil {
 			return fmt.Errorf("graph input %q: %w", in.Name, err)
 		}
 	}
@@ -273,195 +272,6 @@ func (g *Graph) checkNames() error {
 			return fmt.Errorf("graph output %q is listed twice", out)
 		}
 		seen[out] = true
-	}
-	return nil
-}
-
-// checkInfo says whether a value of that type can be computed: a known element
-// type, no empty dimension, within MaxTensorBytes.
-func checkInfo(i Info) error {
-	if i.Type.Size() == 0 {
-		return fmt.Errorf("no element type")
-	}
-	for _, d := range i.Shape {
-		if d < 1 {
-			return fmt.Errorf("shape %v has an empty dimension", i.Shape)
-		}
-	}
-	return i.Shape.Check(i.Type.Size(), MaxTensorBytes)
-}
-
-// infer validates every node and fills g.Infos. Nodes that are unsupported,
-// and those that depend on them, are passed over.
-func (g *Graph) infer() error {
-	g.Infos = map[string]Info{}
-	for name, t := range g.Constants {
-		g.Infos[name] = Info{t.Type, t.Shape}
-	}
-	for _, in := range g.Inputs {
-		g.Infos[in.Name] = in.Info
-	}
-	users := g.Consumers()
-	for _, out := range g.Outputs {
-		users[out] = append(users[out], nil)
-	}
-	g.makers, g.known = map[string]*Node{}, 0
-	defer func() { g.makers = nil }()
-	finite := map[string]bool{} // constants already checked
-	for _, n := range g.Nodes {
-		op := g.operator(n)
-		if op == nil {
-			continue
-		}
-		in, ok := g.inputInfos(n)
-		if !ok {
-			continue
-		}
-		if err := g.inferNode(n, op, in, users, finite); err != nil {
-			return fmt.Errorf("node %q (%s): %w", n.Name, n.Op, err)
-		}
-	}
-	// Nodes whose values shapes depend on have become constants.
-	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *Node) bool {
-		return slices.ContainsFunc(n.Outputs, func(name string) bool { return g.Constants[name] != nil })
-	})
-	for _, n := range g.Nodes {
-		if err := g.checkNode(n); err != nil {
-			return fmt.Errorf("node %q (%s): %w", n.Name, n.Op, err)
-		}
-	}
-	return nil
-}
-
-// checkNode checks that what a node computes, and computes with, can be held.
-func (g *Graph) checkNode(n *Node) error {
-	op := g.operator(n)
-	for i, name := range n.Inputs {
-		if info, ok := g.Infos[name]; ok && op != nil && op.computes(i) {
-			if err := checkInfo(info); err != nil {
-				return fmt.Errorf("input %q: %w", name, err)
-			}
-		}
-	}
-	for _, name := range n.Outputs {
-		if info, ok := g.Infos[name]; ok && name != "" {
-			if err := checkInfo(info); err != nil {
-				return fmt.Errorf("result: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// inputInfos returns the types of n's inputs, the zero Info for one left out;
-// not ok if one is not known.
-func (g *Graph) inputInfos(n *Node) (infos []Info, ok bool) {
-	infos = make([]Info, len(n.Inputs))
-	for i, name := range n.Inputs {
-		if name == "" {
-			continue
-		}
-		if infos[i], ok = g.Infos[name]; !ok {
-			return nil, false
-		}
-	}
-	return infos, true
-}
-
-// inferNode checks a node and adds the types of its outputs to g.Infos.
-func (g *Graph) inferNode(n *Node, op *operator, in []Info, users map[string][]*Node, finite map[string]bool) error {
-	for len(in) > 0 && n.Inputs[len(in)-1] == "" {
-		in = in[:len(in)-1]
-	}
-	n.Inputs = n.Inputs[:len(in)]
-	if len(in) < op.minInputs || (op.maxInputs >= 0 && len(in) > op.maxInputs) {
-		return fmt.Errorf("%d inputs, want %s", len(in), op.arity())
-	}
-	for i := range in {
-		if n.Inputs[i] == "" {
-			if i < op.minInputs {
-				return fmt.Errorf("input %d is left out", i)
-			}
-			continue
-		}
-		if op.computes(i) {
-			if err := op.allows(i, in, n.Inputs[i]); err != nil {
-				return err
-			}
-		}
-		if op.finite && !finite[n.Inputs[i]] {
-			if err := checkFinite(g.Constants[n.Inputs[i]]); err != nil {
-				return fmt.Errorf("constant %q: %w", n.Inputs[i], err)
-			}
-			finite[n.Inputs[i]] = true
-		}
-	}
-	if err := op.checkAttrs(n, g.Opset); err != nil {
-		return err
-	}
-	most := max(op.outputs, 1)
-	for i, out := range n.Outputs {
-		if op.outputs >= 0 && i >= most && len(users[out]) > 0 {
-			return fmt.Errorf("output %q is used, but only %d of %s can be", out, most, n.Op)
-		}
-	}
-	// What nobody reads at the end need not be computed, unless it says how many
-	// parts there are.
-	for last := len(n.Outputs) - 1; last > 0 && op.outputs >= 0 && len(users[n.Outputs[last]]) == 0; last-- {
-		n.Outputs = n.Outputs[:last]
-	}
-	if n.Outputs[0] == "" && len(n.Outputs) == 1 {
-		return fmt.Errorf("the first output is left out")
-	}
-	c := &call{graph: g, node: n, in: in}
-	first, err := op.infer(c)
-	if err != nil {
-		return err
-	}
-	infos := append([]Info{first}, c.more...)
-	if len(infos) < len(n.Outputs) {
-		return fmt.Errorf("%d outputs, want at most %d", len(n.Outputs), len(infos))
-	}
-	for i, name := range n.Outputs {
-		if name == "" {
-			continue
-		}
-		if err := infos[i].Shape.Check(infos[i].Type.Size(), MaxTensorBytes); err != nil {
-			return fmt.Errorf("result: %w", err)
-		}
-		g.Infos[name] = infos[i]
-		g.makers[name] = n
-	}
-	if n.Op == "Shape" || n.Op == "Size" {
-		g.Constants[n.Outputs[0]] = sizesOf(n, in[0].Shape)
-	}
-	return nil
-}
-
-// sizesOf is the value of a Shape or Size node.
-func sizesOf(n *Node, x tensor.Shape) *tensor.Tensor {
-	if n.Op == "Size" {
-		return tensor.FromSlice([]int64{int64(x.Elements())})
-	}
-	from, to := shapeRange(n, len(x))
-	t := tensor.New(tensor.Int64, max(0, to-from))
-	for i := range tensor.Of[int64](t) {
-		setInteger(t, i, int64(x[from+i]))
-	}
-	return t
-}
-
-// checkFinite looks for NaN and Inf among float32 elements: one of them in a
-// slice would spread to every result decoded from it. A nil t is fine.
-func checkFinite(t *tensor.Tensor) error {
-	if t == nil || t.Type != tensor.Float32 {
-		return nil
-	}
-	const exponent = 0x7f800000 // all ones in NaN and Inf (IEEE 754 §3.4)
-	for i, bits := range tensor.View[uint32](t.Data) {
-		if bits&exponent == exponent {
-			return fmt.Errorf("element %d is %v: train or export the model again", i, math.Float32frombits(bits))
-		}
 	}
 	return nil
 }

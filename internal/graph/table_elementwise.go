@@ -16,6 +16,9 @@ var elementwise = map[string]*operator{
 	"BitwiseNot": {minInputs: 1, maxInputs: 1, types: integers, infer: inferSame},
 	"BitwiseOr":  {minInputs: 2, maxInputs: 2, types: integers, infer: inferBroadcast},
 	"BitwiseXor": {minInputs: 2, maxInputs: 2, types: integers, infer: inferBroadcast},
+	"BitShift": {minInputs: 2, maxInputs: 2, types: integers, infer: inferBitShift, attrs: map[string]attr{
+		"direction": {kind: kindString, required: true},
+	}},
 	"Cast": {minInputs: 1, maxInputs: 1, types: anyType, infer: inferCast, attrs: map[string]attr{
 		"round_mode": {kind: kindString, from: 24},
 		"saturate":   {kind: kindInt, from: 19},
@@ -108,7 +111,7 @@ var elementwise = map[string]*operator{
 	"ThresholdedRelu": {minInputs: 1, maxInputs: 1, types: floating, infer: inferSame, attrs: map[string]attr{
 		"alpha": {kind: kindFloat},
 	}},
-	"Where": {minInputs: 3, maxInputs: 3, other: own, infer: inferWhere},
+	"Where": {minInputs: 3, maxInputs: 3, types: anyType, other: own, infer: inferWhere},
 	"Xor":   {minInputs: 2, maxInputs: 2, types: logical, attrs: legacyBroadcast, infer: inferBroadcast},
 }
 

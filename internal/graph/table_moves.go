@@ -3,7 +3,10 @@ package graph
 // moves are the rows of operators that move elements, of any type, or make them
 // from shapes.
 var moves = map[string]*operator{
-	"Concat": {minInputs: 1, maxInputs: -1, types: anyType, infer: inferConcat, attrs: map[string]attr{
+	"BitCast": {minInputs: 1, maxInputs: 1, types: anyType, other: 1, infer: inferBitCast, attrs: map[string]attr{
+		"to": {kind: kindInt, required: true},
+	}},
+	"Concat": {minInputs: 1, maxInputs: -1, types: anyType, empty: true, infer: inferConcat, attrs: map[string]attr{
 		"axis": {kind: kindInt},
 	}},
 	"ConstantOfShape": {minInputs: 1, maxInputs: 1, types: anyType, other: own, infer: inferConstantOfShape, attrs: map[string]attr{
@@ -41,7 +44,7 @@ var moves = map[string]*operator{
 	"OneHot": {minInputs: 3, maxInputs: 3, types: anyType, other: own, infer: inferOneHot, attrs: map[string]attr{
 		"axis": {kind: kindInt},
 	}},
-	"Pad": {minInputs: 1, maxInputs: 4, types: anyType, other: 1, infer: inferPad, attrs: map[string]attr{
+	"Pad": {minInputs: 1, maxInputs: 4, types: anyType, other: 1, empty: true, infer: inferPad, attrs: map[string]attr{
 		"mode":     {kind: kindString},
 		"paddings": {kind: kindInts, to: 1},
 		"pads":     {kind: kindInts, from: 2, to: 10},
@@ -74,6 +77,7 @@ var moves = map[string]*operator{
 		"starts": {kind: kindInts, to: 9},
 	}},
 	"SpaceToDepth": {minInputs: 1, maxInputs: 1, types: anyType, other: 1, infer: inferSpaceToDepth, attrs: map[string]attr{
+		"mode":      {kind: kindString, from: 28},
 		"blocksize": {kind: kindInt, required: true},
 	}},
 	"Split": {minInputs: 1, maxInputs: 2, outputs: -1, types: anyType, other: 1, infer: inferSplit, attrs: map[string]attr{

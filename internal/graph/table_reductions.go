@@ -12,6 +12,10 @@ var reductions = map[string]*operator{
 		"keepdims":          {kind: kindInt},
 		"select_last_index": {kind: kindInt, from: 12},
 	}},
+	"CumProd": {minInputs: 2, maxInputs: 2, types: numeric, other: 1, infer: inferCumSum, attrs: map[string]attr{
+		"exclusive": {kind: kindInt},
+		"reverse":   {kind: kindInt},
+	}},
 	"CumSum": {minInputs: 2, maxInputs: 2, types: numeric, other: 1, infer: inferCumSum, attrs: map[string]attr{
 		"exclusive": {kind: kindInt},
 		"reverse":   {kind: kindInt},
@@ -22,52 +26,52 @@ var reductions = map[string]*operator{
 	"LogSoftmax": {minInputs: 1, maxInputs: 1, infer: inferSoftmax, attrs: map[string]attr{
 		"axis": {kind: kindInt},
 	}},
-	"ReduceL1": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceL1": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceL2": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceL2": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceLogSum": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceLogSum": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceLogSumExp": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceLogSumExp": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceMax": {minInputs: 1, maxInputs: 2, types: numeric | logical, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceMax": {minInputs: 1, maxInputs: 2, types: numeric | logical, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceMean": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceMean": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceMin": {minInputs: 1, maxInputs: 2, types: numeric | logical, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceMin": {minInputs: 1, maxInputs: 2, types: numeric | logical, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceProd": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceProd": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},
 	}},
-	"ReduceSum": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceSum": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 12},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 13},
 	}},
-	"ReduceSumSquare": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, infer: inferReduce, attrs: map[string]attr{
+	"ReduceSumSquare": {minInputs: 1, maxInputs: 2, types: numeric, other: 1, empty: true, infer: inferReduce, attrs: map[string]attr{
 		"axes":                 {kind: kindInts, to: 17},
 		"keepdims":             {kind: kindInt},
 		"noop_with_empty_axes": {kind: kindInt, from: 18},

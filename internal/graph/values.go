@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"starling/internal/tensor"
 )
@@ -40,6 +41,50 @@ func (g *Graph) value(name string) (*tensor.Tensor, error) {
 	return g.Constants[name], nil
 }
 
+// DynamicError says that a shape depends on a value that only a request brings.
+// Fix makes such a value a constant.
+type DynamicError struct {
+	What   string // what the value is to a node
+	Value  string
+	Inputs []string // the inputs of the graph that it is computed from
+}
+
+func (e *DynamicError) Error() string {
+	return fmt.Sprintf("%s %q is computed by the graph: only a constant %s is supported", e.What, e.Value, e.What)
+}
+
+// sources lists the graph's inputs that a value is computed from, while it is
+// prepared.
+func (g *Graph) sources(name string) []string {
+	var list []string
+	seen := map[string]bool{"": true}
+	for names := []string{name}; len(names) > 0; {
+		name, names = names[0], names[1:]
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if n := g.makers[name]; n != nil {
+			names = append(names, n.Inputs...)
+		} else if g.Constants[name] == nil {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// Fix makes an input of the graph a constant: Prepare again. It reports whether
+// there is such an input; t must be of its type.
+func (g *Graph) Fix(name string, t *tensor.Tensor) bool {
+	i := slices.IndexFunc(g.Inputs, func(v Value) bool { return v.Name == name })
+	if i < 0 {
+		return false
+	}
+	g.Inputs = slices.Delete(g.Inputs, i, i+1)
+	g.Constants[name] = t
+	return true
+}
+
 // constant is the value of input i, which what names in errors.
 func (g *Graph) constant(n *Node, i int, what string) (*tensor.Tensor, error) {
 	name := n.Input(i)
@@ -48,7 +93,7 @@ func (g *Graph) constant(n *Node, i int, what string) (*tensor.Tensor, error) {
 		return nil, err
 	}
 	if t == nil {
-		return nil, fmt.Errorf("%s %q is computed by the graph: only a constant %s is supported", what, name, what)
+		return nil, &DynamicError{What: what, Value: name, Inputs: g.sources(name)}
 	}
 	return t, nil
 }

@@ -32,6 +32,7 @@ var levels = map[string]int{
 	"internal/engine":      2,
 	"internal/rewrite":     3,
 	"internal/plan":        3,
+	"internal/conformance": 4,
 	"internal/input":       3,
 	"internal/zoo":         3,
 	"internal/shard":       4,

@@ -238,7 +238,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"empty", nil, "read model: it holds no graph: not an ONNX model"},
 		{"cut off", good[:len(good)-3], "read model: not a valid ONNX file: it is cut off or damaged"},
 		{"two graphs", append(bytes.Clone(good), good...), "read model: the model holds two graphs"},
-		{"no opset", model(t, func(m *onnxpb.ModelProto) { m.OpsetImport = nil }), "model: opset 0 of the default domain is not supported: convert the model to one of 1 to 27"},
+		{"no opset", model(t, func(m *onnxpb.ModelProto) { m.OpsetImport = nil }), "model: opset 0 of the default domain is not supported: convert the model to one of 1 to 28"},
 		{"opset -1", model(t, func(m *onnxpb.ModelProto) { m.OpsetImport[0].Version = proto.Int64(-1) }), `read model: opset -1 of domain "" is no version`},
 		{"raw data too short", tensors(raw("w", []int64{2}, "1234")), `read model: initializer: tensor "w": 4 bytes of elements, want 8 for float32[2]`},
 		{"no data", tensors(&onnxpb.TensorProto{Name: proto.String("w"), DataType: proto.Int32(1), Dims: []int64{2}}), `read model: initializer: tensor "w": 0 bytes of elements, want 8 for float32[2]`},
