@@ -20,7 +20,7 @@ const manifestFile = "testdata/manifest.txt"
 const manifestHead = `# What becomes of each test case of ONNX 1.23.2; go test -tags check -update rewrites it.
 #   CASE pass
 #   CASE pass with VALUES: the values, which shapes depend on, are fixed when the model is loaded
-#   CASE inexact: WHERE, in float16 only
+#   CASE inexact: WHERE it is outside the tolerance by rounding alone
 #   CASE not supported: WHY, which is the error's text
 `
 
@@ -82,7 +82,9 @@ func (s *share) add(outcome string) {
 
 func (s share) percent() float64 { return 100 * float64(s.passed) / float64(s.all) }
 
-func (s share) String() string { return fmt.Sprintf("%d of %d (%.1f %%)", s.passed, s.all, s.percent()) }
+func (s share) String() string {
+	return fmt.Sprintf("%d of %d (%.1f %%)", s.passed, s.all, s.percent())
+}
 
 func TestCasesOfONNX(t *testing.T) {
 	dir := os.Getenv("STARLING_ONNX_CASES")

@@ -12,15 +12,18 @@ func (c *compiler) einsum(n *graph.Node) error {
 	for i, name := range n.Inputs {
 		shapes[i] = c.shape(name)
 	}
-	in, err := c.floats(n.Inputs...)
-	if err != nil {
-		return err
+	in := make([]int, len(n.Inputs))
+	for i, name := range n.Inputs {
+		var err error
+		if in[i], err = c.value(name); err != nil {
+			return err
+		}
 	}
 	e, err := graph.EinsumOf(n.Attrs.String("equation", ""), shapes)
 	if err != nil {
 		return err
 	}
-	o := &einsumOp{in: in}
+	o := einsum{in: in}
 	order := e.Output
 	of := make([]bool, len(e.Sizes))
 	for _, label := range order {
@@ -48,12 +51,18 @@ func (c *compiler) einsum(n *graph.Node) error {
 	}
 	o.at = c.buffer(8 * len(in) * (len(order) + 1))
 	o.dst = c.define(n.Outputs[0])
-	c.emit(o, append(in, o.dst, o.at)...)
+	var op operator = &einsumOp[float32]{o}
+	if c.info(n.Inputs[0]).Type == tensor.Float64 {
+		op = &einsumOp[float64]{o}
+	}
+	c.emit(op, append(in, o.dst, o.at)...)
 	return nil
 }
 
 // einsumOp loops over sizes; those from outer on are summed.
-type einsumOp struct {
+type einsumOp[T float] struct{ einsum }
+
+type einsum struct {
 	dst   int
 	in    []int
 	sizes []int
@@ -62,14 +71,14 @@ type einsumOp struct {
 	at    int // slot: where each operand stands, a row of int64 for each depth
 }
 
-func (o *einsumOp) run(s *Session) {
+func (o *einsumOp[T]) run(s *Session) {
 	clear(view[int64](s, o.at)[:len(o.in)])
-	o.dim(s, 0, s.f32(o.dst))
+	o.dim(s, 0, view[T](s, o.dst))
 }
 
-func (o *einsumOp) dim(s *Session, d int, dst []float32) []float32 {
+func (o *einsumOp[T]) dim(s *Session, d int, dst []T) []T {
 	if d == o.outer {
-		dst[0] = float32(o.sum(s, d))
+		dst[0] = T(o.sum(s, d))
 		return dst[1:]
 	}
 	for i := range o.sizes[d] {
@@ -80,25 +89,25 @@ func (o *einsumOp) dim(s *Session, d int, dst []float32) []float32 {
 }
 
 // move puts every operand at index i of dimension d.
-func (o *einsumOp) move(s *Session, d, i int) {
+func (o *einsum) move(s *Session, d, i int) {
 	at, n := view[int64](s, o.at), len(o.in)
 	for k := range o.in {
 		at[(d+1)*n+k] = at[d*n+k] + int64(i*o.steps[k][d])
 	}
 }
 
-func (o *einsumOp) sum(s *Session, d int) float64 {
+func (o *einsumOp[T]) sum(s *Session, d int) float64 {
 	n := len(o.in)
 	at := view[int64](s, o.at)[d*n : (d+1)*n]
 	switch left := len(o.sizes) - d; {
 	case left == 0:
 		product := 1.0
 		for k, slot := range o.in {
-			product *= float64(s.f32(slot)[at[k]])
+			product *= float64(view[T](s, slot)[at[k]])
 		}
 		return product
 	case left == 1 && n == 2:
-		a, b, as, bs := s.f32(o.in[0])[at[0]:], s.f32(o.in[1])[at[1]:], o.steps[0][d], o.steps[1][d]
+		a, b, as, bs := view[T](s, o.in[0])[at[0]:], view[T](s, o.in[1])[at[1]:], o.steps[0][d], o.steps[1][d]
 		sum := 0.0
 		for i := range o.sizes[d] {
 			sum += float64(float64(a[i*as]) * float64(b[i*bs]))

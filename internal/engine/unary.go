@@ -262,9 +262,9 @@ func (o *castOp) run(s *Session) {
 	case tensor.Uint8, tensor.Bool:
 		castInteger(o.to, dst, x)
 	case tensor.Float16:
-		castBits(o.to, dst, tensor.View[uint16](x), fromHalf)
+		castBits(o.to, dst, tensor.View[uint16](x), tensor.FromFloat16)
 	case tensor.BFloat16:
-		castBits(o.to, dst, tensor.View[uint16](x), fromBrain)
+		castBits(o.to, dst, tensor.View[uint16](x), tensor.FromBFloat16)
 	}
 }
 
@@ -276,11 +276,11 @@ func castFloat[F float](to tensor.DType, dst []byte, x []F) {
 		convert(tensor.View[float64](dst), x)
 	case tensor.Float16:
 		for i, v := range x {
-			tensor.View[uint16](dst)[i] = toHalf(float64(v))
+			tensor.View[uint16](dst)[i] = tensor.ToFloat16(float64(v))
 		}
 	case tensor.BFloat16:
 		for i, v := range x {
-			tensor.View[uint16](dst)[i] = toBrain(float32(v))
+			tensor.View[uint16](dst)[i] = tensor.ToBFloat16(float32(v))
 		}
 	case tensor.Bool:
 		for i, v := range x {
@@ -337,11 +337,11 @@ func castInteger[F integer](to tensor.DType, dst []byte, x []F) {
 		convert(tensor.View[float64](dst), x)
 	case tensor.Float16:
 		for i, v := range x {
-			tensor.View[uint16](dst)[i] = toHalf(float64(v))
+			tensor.View[uint16](dst)[i] = tensor.ToFloat16(float64(v))
 		}
 	case tensor.BFloat16:
 		for i, v := range x {
-			tensor.View[uint16](dst)[i] = toBrain(float32(v))
+			tensor.View[uint16](dst)[i] = tensor.ToBFloat16(float32(v))
 		}
 	case tensor.Bool:
 		for i, v := range x {
@@ -366,46 +366,4 @@ func castBits(to tensor.DType, dst []byte, x []uint16, value func(uint16) float3
 		size := to.Size()
 		castFloat(to, dst[i*size:(i+1)*size], v[:])
 	}
-}
-
-// fromHalf is the value of a float16 (IEEE 754 §3.6, binary16).
-func fromHalf(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
-	switch exponent {
-	case 0:
-		return math.Float32frombits(sign | math.Float32bits(float32(fraction)/(1<<24)))
-	case 31:
-		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
-	}
-	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
-}
-
-// toHalf rounds to the nearest float16, to even.
-func toHalf(v float64) uint16 {
-	sign := uint16(math.Float64bits(v) >> 63 << 15)
-	a := math.Abs(v)
-	switch {
-	case v != v:
-		return sign | 0x7e00
-	case a == 0:
-		return sign
-	case a >= 65520: // halfway from the largest, 65504, to 2¹⁶
-		return sign | 0x7c00
-	}
-	// A unit in the last place is 2^(e−10), for subnormal numbers 2⁻²⁴.
-	_, e := math.Frexp(a)
-	e = max(e-1, -14)
-	steps := uint16(math.RoundToEven(math.Ldexp(a, 10-e))) // with the leading 1
-	return sign | (uint16(e+14)<<10 + steps)
-}
-
-func fromBrain(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
-
-// toBrain rounds to the nearest bfloat16, to even.
-func toBrain(v float32) uint16 {
-	bits := math.Float32bits(v)
-	if v != v {
-		return uint16(bits>>16) | 1<<6
-	}
-	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }

@@ -21,6 +21,10 @@ func numberOf(t *tensor.Tensor, i int) float64 {
 		return float64(tensor.Of[float32](t)[i])
 	case tensor.Float64:
 		return tensor.Of[float64](t)[i]
+	case tensor.Float16:
+		return float64(tensor.FromFloat16(tensor.View[uint16](t.Data)[i]))
+	case tensor.BFloat16:
+		return float64(tensor.FromBFloat16(tensor.View[uint16](t.Data)[i]))
 	}
 	return float64(integerOf(t, i))
 }
@@ -55,6 +59,10 @@ func setNumber(t *tensor.Tensor, i int, v float64) {
 		tensor.Of[float32](t)[i] = float32(v)
 	case tensor.Float64:
 		tensor.Of[float64](t)[i] = v
+	case tensor.Float16:
+		tensor.View[uint16](t.Data)[i] = tensor.ToFloat16(v)
+	case tensor.BFloat16:
+		tensor.View[uint16](t.Data)[i] = tensor.ToBFloat16(float32(v))
 	}
 }
 
@@ -71,7 +79,7 @@ func setInteger(t *tensor.Tensor, i int, v int64) {
 	}
 }
 
-func isFloat(t tensor.DType) bool { return floating&(1<<t) != 0 }
+func isFloat(t tensor.DType) bool { return (floating|narrow)&(1<<t) != 0 }
 
 // nonZero lists the elements that are not 0.
 func nonZero(t *tensor.Tensor) []int {
@@ -105,9 +113,6 @@ func (g *Graph) evaluate(n *Node, in []*tensor.Tensor) ([]*tensor.Tensor, error)
 		elements := info.Shape.Elements()
 		if g.known += elements; elements > maxKnown || g.known > maxKnownSum {
 			return nil, fmt.Errorf("shape %v is too large for what other shapes depend on", info.Shape)
-		}
-		if anyType&^setOf(tensor.Float16, tensor.BFloat16)&(1<<info.Type) == 0 {
-			return nil, fmt.Errorf("shapes cannot depend on %v", info.Type)
 		}
 		out[i] = tensor.New(info.Type, info.Shape...)
 	}
@@ -226,7 +231,8 @@ var (
 		"Add": func(a, b float64) float64 { return a + b }, "Sub": func(a, b float64) float64 { return a - b },
 		"Mul": func(a, b float64) float64 { return a * b }, "Div": func(a, b float64) float64 { return a / b },
 		"Max": math.Max, "Min": math.Min, "Sum": func(a, b float64) float64 { return a + b },
-		"Neg": func(a, _ float64) float64 { return -a }, "Abs": func(a, _ float64) float64 { return math.Abs(a) },
+		"Relu": func(a, _ float64) float64 { return math.Max(a, 0) },
+		"Neg":  func(a, _ float64) float64 { return -a }, "Abs": func(a, _ float64) float64 { return math.Abs(a) },
 		"Floor": func(a, _ float64) float64 { return math.Floor(a) }, "Ceil": func(a, _ float64) float64 { return math.Ceil(a) },
 		"Round": func(a, _ float64) float64 { return math.RoundToEven(a) }, "Sqrt": func(a, _ float64) float64 { return math.Sqrt(a) },
 		"Reciprocal": func(a, _ float64) float64 { return 1 / a },

@@ -37,15 +37,24 @@ func (e *expansion) into(out, op string, attrs Attrs, inputs ...string) string {
 		out = e.name(e.node.Name)
 		e.p.users[out] = []*Node{nil}
 	}
-	n := &Node{Name: e.name(e.node.Name + "/" + op), Op: op, Inputs: inputs, Outputs: []string{out}, Attrs: attrs}
-	if e.err == nil {
-		var list []*Node
-		if list, e.err = e.p.node(n); e.err != nil {
-			e.err = fmt.Errorf("written as %s: %w", op, e.err)
-		}
-		e.nodes = append(e.nodes, list...)
-	}
+	e.take(&Node{Name: e.name(e.node.Name + "/" + op), Op: op, Inputs: inputs, Outputs: []string{out}, Attrs: attrs})
 	return out
+}
+
+// take adds a node with names of its own.
+func (e *expansion) take(n *Node) {
+	if e.err != nil {
+		return
+	}
+	if e.p.added++; e.p.added > maxAdded {
+		e.err = fmt.Errorf("written as more than %d nodes", maxAdded)
+		return
+	}
+	list, err := e.p.node(n)
+	if err != nil {
+		e.err = fmt.Errorf("written as %s: %w", n.Op, err)
+	}
+	e.nodes = append(e.nodes, list...)
 }
 
 // name is a new name that begins so.
@@ -173,14 +182,10 @@ func widen(c *call, e *expansion) error {
 			e.p.users[wide.Outputs[i]] = e.p.users[out]
 		}
 	}
+	e.take(&wide)
 	if e.err != nil {
 		return e.err
 	}
-	list, err := e.p.node(&wide)
-	if err != nil {
-		return err
-	}
-	e.nodes = append(e.nodes, list...)
 	number := map[tensor.DType]int64{tensor.Float16: numberOfFloat16, tensor.BFloat16: numberOfBFloat16}[back]
 	for i, name := range wide.Outputs {
 		switch {

@@ -73,6 +73,8 @@ func formatAttr(v any) string {
 		return fmt.Sprintf("%q", v)
 	case *tensor.Tensor:
 		return "tensor " + Info{v.Type, v.Shape}.String()
+	case *Subgraph:
+		return fmt.Sprintf("<graph of %d nodes>", len(v.Nodes))
 	case Opaque:
 		return "<" + string(v) + ">"
 	default:

@@ -54,14 +54,23 @@ type Node struct {
 }
 
 // Attrs are a node's attributes. A value is an int64, float32, string,
-// []int64, []float32, []string, *tensor.Tensor or Opaque; Prepare has checked
+// []int64, []float32, []string, *tensor.Tensor, *Subgraph or Opaque; Prepare has checked
 // each against its operator, and that integers fit 32 bits, so the getters
 // below do not fail afterwards.
 type Attrs map[string]any
 
-// Opaque stands for an attribute of a kind that no supported operator has (a
-// subgraph, for example) and is that kind's ONNX name.
+// Opaque stands for an attribute of a kind that no supported operator has and is
+// that kind's ONNX name.
 type Opaque string
+
+// Subgraph is the body of an If, Loop or Scan. Its nodes also read values of the
+// graph around it. Prepare puts them in place of the node, so that a prepared
+// graph has none.
+type Subgraph struct {
+	Inputs, Outputs []string
+	Nodes           []*Node
+	Constants       map[string]*tensor.Tensor
+}
 
 // Int returns the attribute, or def where it is absent or no int64.
 func (a Attrs) Int(name string, def int) int {

@@ -212,7 +212,7 @@ func TestUnsupportedNodesAreAllNamed(t *testing.T) {
 		Inputs: []Value{{"x", f32(1, 2)}}, Outputs: []string{"y"},
 		Nodes: []*Node{
 			{Name: "r", Op: "Relu", Inputs: []string{"x"}, Outputs: []string{"a"}},
-			{Name: "e", Op: "NonMaxSuppression", Inputs: []string{"a"}, Outputs: []string{"b"}},
+			{Name: "e", Op: "StringNormalizer", Inputs: []string{"a"}, Outputs: []string{"b"}},
 			{Name: "s", Op: "Relu", Inputs: []string{"b"}, Outputs: []string{"c"}},
 			{Name: "f", Op: "Relu", Domain: "com.example", Inputs: []string{"c"}, Outputs: []string{"y"}},
 		},
@@ -222,10 +222,10 @@ func TestUnsupportedNodesAreAllNamed(t *testing.T) {
 	if !errors.As(err, &u) {
 		t.Fatalf("error %v", err)
 	}
-	if want := (UnsupportedError{Op: "NonMaxSuppression", Node: "e", Opset: 13}); *u != want {
+	if want := (UnsupportedError{Op: "StringNormalizer", Node: "e", Opset: 13}); *u != want {
 		t.Errorf("first is %+v, want %+v", *u, want)
 	}
-	want := `node "e": operator NonMaxSuppression (opset 13) is not supported; 2 unsupported nodes in all: NonMaxSuppression, com.example.Relu`
+	want := `node "e": operator StringNormalizer (opset 13) is not supported; 2 unsupported nodes in all: StringNormalizer, com.example.Relu`
 	if err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -259,7 +259,7 @@ func inferEinsum(c *call) (Info, error) {
 	for i, label := range e.Output {
 		out[i] = e.Sizes[label]
 	}
-	return float32Of(out...), nil
+	return Info{c.in[0].Type, out}, nil
 }
 
 // Resized says how a Resize or Upsample changes one axis: its new size, the

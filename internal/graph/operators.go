@@ -21,6 +21,7 @@ const (
 	kindFloats  kind = "floats"
 	kindStrings kind = "strings"
 	kindTensor  kind = "tensor"
+	kindGraph   kind = "graph"
 )
 
 func kindOf(v any) kind {
@@ -39,6 +40,8 @@ func kindOf(v any) kind {
 		return kindStrings
 	case *tensor.Tensor:
 		return kindTensor
+	case *Subgraph:
+		return kindGraph
 	case Opaque:
 		return kind(v)
 	default:

@@ -14,7 +14,12 @@ type preparation struct {
 	users  map[string][]*Node // of each value; nil stands for the graph itself, or a node to come
 	finite map[string]bool    // constants already checked
 	names  map[string]bool    // of values and nodes
+	added  int                // nodes that took the place of others
 }
+
+// maxAdded limits the nodes that are written in place of others: a Loop is as
+// many bodies as it takes turns.
+const maxAdded = 1 << 17
 
 // infer validates every node, writes those that are defined by others as these,
 // and fills g.Infos. Nodes that are unsupported, and those that depend on them,
@@ -32,6 +37,7 @@ func (g *Graph) infer() error {
 		p.users[out] = append(p.users[out], nil)
 	}
 	for _, n := range g.Nodes {
+		p.readInside(n)
 		p.names[n.Name] = true
 		for _, out := range n.Outputs {
 			p.names[out] = true
@@ -55,6 +61,25 @@ func (g *Graph) infer() error {
 		return slices.ContainsFunc(n.Outputs, func(name string) bool { return g.Constants[name] != nil })
 	})
 	return err
+}
+
+// readInside counts a node as reader of what its subgraphs read.
+func (p *preparation) readInside(n *Node) {
+	for _, v := range n.Attrs {
+		body, ok := v.(*Subgraph)
+		if !ok {
+			continue
+		}
+		for _, inner := range body.Nodes {
+			for _, name := range inner.Inputs {
+				p.users[name] = append(p.users[name], inner)
+			}
+			p.readInside(inner)
+		}
+		for _, name := range body.Outputs {
+			p.users[name] = append(p.users[name], n)
+		}
+	}
 }
 
 // node checks a node and adds the types of its outputs to g.Infos. It returns the

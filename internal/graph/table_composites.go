@@ -26,6 +26,26 @@ var composites = map[string]*operator{
 	"Compress": {minInputs: 2, maxInputs: 2, types: anyType, other: 1, expand: expandCompress, attrs: map[string]attr{
 		"axis": {kind: kindInt},
 	}},
+	"BlackmanWindow": window,
+	"Col2Im": {minInputs: 3, maxInputs: 3, other: 1, expand: expandCol2Im, attrs: map[string]attr{
+		"dilations": {kind: kindInts},
+		"pads":      {kind: kindInts},
+		"strides":   {kind: kindInts},
+	}},
+	"DFT": {minInputs: 1, maxInputs: 3, other: 1, expand: expandDFT, attrs: map[string]attr{
+		"axis":     {kind: kindInt, to: 19},
+		"inverse":  {kind: kindInt},
+		"onesided": {kind: kindInt},
+	}},
+	"HammingWindow": window,
+	"HannWindow":    window,
+	"If": {minInputs: 1, maxInputs: 1, outputs: -1, types: anyType, other: own, expand: expandIf, attrs: map[string]attr{
+		"else_branch": {kind: kindGraph, required: true},
+		"then_branch": {kind: kindGraph, required: true},
+	}},
+	"Loop": {minInputs: 0, maxInputs: -1, outputs: -1, types: anyType, other: own, expand: expandLoop, attrs: map[string]attr{
+		"body": {kind: kindGraph, required: true},
+	}},
 	"LpPool": {minInputs: 1, maxInputs: 1, expand: expandLpPool, attrs: map[string]attr{
 		"auto_pad":     {kind: kindString},
 		"ceil_mode":    {kind: kindInt, from: 18},
@@ -51,6 +71,17 @@ var composites = map[string]*operator{
 		"num_heads":            {kind: kindInt},
 		"rotary_embedding_dim": {kind: kindInt},
 	}},
+	"Scan": {minInputs: 1, maxInputs: -1, outputs: -1, types: anyType, other: own, expand: expandScan, attrs: map[string]attr{
+		"body":                   {kind: kindGraph, required: true},
+		"num_scan_inputs":        {kind: kindInt, required: true},
+		"scan_input_axes":        {kind: kindInts, from: 9},
+		"scan_input_directions":  {kind: kindInts, from: 9},
+		"scan_output_axes":       {kind: kindInts, from: 9},
+		"scan_output_directions": {kind: kindInts, from: 9},
+	}},
+	"STFT": {minInputs: 2, maxInputs: 4, other: 1, expand: expandSTFT, attrs: map[string]attr{
+		"onesided": {kind: kindInt},
+	}},
 	"SoftmaxCrossEntropyLoss": {minInputs: 2, maxInputs: 3, outputs: 2, other: 1, expand: expandCrossEntropy, attrs: map[string]attr{
 		"ignore_index": {kind: kindInt},
 		"reduction":    {kind: kindString},
@@ -63,3 +94,9 @@ var composites = map[string]*operator{
 		"mode": {kind: kindString},
 	}},
 }
+
+// window is the row of all window functions.
+var window = &operator{minInputs: 1, maxInputs: 1, types: anyType, other: own, expand: expandWindow, attrs: map[string]attr{
+	"output_datatype": {kind: kindInt},
+	"periodic":        {kind: kindInt},
+}}

@@ -56,12 +56,20 @@ var layers = map[string]*operator{
 		"pads":           {kind: kindInts},
 		"strides":        {kind: kindInts},
 	}},
-	"Einsum": {minInputs: 1, maxInputs: -1, infer: inferEinsum, attrs: map[string]attr{
+	"Einsum": {minInputs: 1, maxInputs: -1, types: floating, infer: inferEinsum, attrs: map[string]attr{
 		"equation": {kind: kindString, required: true},
 	}},
 	"GRU": {minInputs: 3, maxInputs: 6, outputs: 2, other: 4, finite: true, infer: inferRecurrent, attrs: recurrent(map[string]attr{
 		"linear_before_reset": {kind: kindInt, from: 3},
 	})},
+	"GridSample": {minInputs: 2, maxInputs: 2, infer: inferGridSample, attrs: map[string]attr{
+		"align_corners": {kind: kindInt},
+		"mode":          {kind: kindString},
+		"padding_mode":  {kind: kindString},
+	}},
+	"NonMaxSuppression": {minInputs: 2, maxInputs: 5, other: 2, infer: inferNonMaxSuppression, attrs: map[string]attr{
+		"center_point_box": {kind: kindInt},
+	}},
 	"GlobalMaxPool": {minInputs: 1, maxInputs: 1, infer: inferGlobalPool},
 	"GroupNormalization": {minInputs: 3, maxInputs: 3, infer: inferGroupNorm, attrs: map[string]attr{
 		"epsilon":    {kind: kindFloat},

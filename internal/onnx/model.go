@@ -3,7 +3,9 @@ package onnx
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -164,21 +166,57 @@ func (d *decoder) setBody(g *graph.Graph, p *onnxpb.GraphProto) error {
 		}
 		g.Outputs = append(g.Outputs, v.GetName())
 	}
-	names := nodeNames(p.Node)
-	for i, n := range p.Node {
+	var err error
+	g.Nodes, err = d.nodes(p.Node)
+	return err
+}
+
+func (d *decoder) nodes(list []*onnxpb.NodeProto) ([]*graph.Node, error) {
+	names := nodeNames(list)
+	var nodes []*graph.Node
+	for i, n := range list {
 		if err := checkNames([]string{n.GetName(), n.GetOpType(), n.GetDomain()}, n.Input, n.Output); err != nil {
-			return fmt.Errorf("node %d: %w", i, err)
+			return nil, fmt.Errorf("node %d: %w", i, err)
 		}
 		attrs, err := d.attrs(n.Attribute)
 		if err != nil {
-			return fmt.Errorf("node %q (%s): %w", names[i], n.GetOpType(), err)
+			return nil, fmt.Errorf("node %q (%s): %w", names[i], n.GetOpType(), err)
 		}
-		g.Nodes = append(g.Nodes, &graph.Node{
+		nodes = append(nodes, &graph.Node{
 			Name: names[i], Op: n.GetOpType(), Domain: domain(n.GetDomain()),
 			Inputs: n.Input, Outputs: n.Output, Attrs: attrs,
 		})
 	}
-	return nil
+	return nodes, nil
+}
+
+// subgraph takes over the body of a node.
+func (d *decoder) subgraph(p *onnxpb.GraphProto) (*graph.Subgraph, error) {
+	if len(p.SparseInitializer) > 0 {
+		return nil, errors.New("sparse initializers are not supported")
+	}
+	s := &graph.Subgraph{Constants: map[string]*tensor.Tensor{}}
+	for _, t := range p.Initializer {
+		x, err := d.build(t, aligned(t.RawData), t.RawData != nil)
+		if err != nil {
+			return nil, fmt.Errorf("initializer %.40q: %w", t.GetName(), err)
+		}
+		s.Constants[t.GetName()] = x
+	}
+	for _, v := range p.Input {
+		if s.Constants[v.GetName()] == nil {
+			s.Inputs = append(s.Inputs, v.GetName())
+		}
+	}
+	for _, v := range p.Output {
+		s.Outputs = append(s.Outputs, v.GetName())
+	}
+	if err := checkNames(s.Inputs, s.Outputs, slices.Collect(maps.Keys(s.Constants))); err != nil {
+		return nil, err
+	}
+	var err error
+	s.Nodes, err = d.nodes(p.Node)
+	return s, err
 }
 
 // inputInfo is the type of a graph input; a dimension without a value is 1.
@@ -271,6 +309,12 @@ func (d *decoder) attrs(list []*onnxpb.AttributeProto) (graph.Attrs, error) {
 				return nil, fmt.Errorf("attribute %q: %w", name, err)
 			}
 			attrs[name] = t
+		case onnxpb.AttributeProto_GRAPH:
+			body, err := d.subgraph(a.G)
+			if err != nil {
+				return nil, fmt.Errorf("attribute %q: %w", name, err)
+			}
+			attrs[name] = body
 		default:
 			attrs[name] = graph.Opaque(a.GetType().String())
 		}
