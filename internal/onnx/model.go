@@ -310,6 +310,9 @@ func (d *decoder) attrs(list []*onnxpb.AttributeProto) (graph.Attrs, error) {
 			}
 			attrs[name] = t
 		case onnxpb.AttributeProto_GRAPH:
+			if a.G == nil {
+				return nil, fmt.Errorf("attribute %q is a graph without one", name)
+			}
 			body, err := d.subgraph(a.G)
 			if err != nil {
 				return nil, fmt.Errorf("attribute %q: %w", name, err)
