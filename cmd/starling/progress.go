@@ -31,15 +31,15 @@ func (p *progress) now(stage func() string) { p.stage.Store(&stage) }
 func (p *progress) show() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	const clear = "\r\x1b[K"
+	const wipe = "\r\x1b[K"
 	for {
 		select {
 		case <-tick.C:
 			if stage := p.stage.Load(); stage != nil {
-				fmt.Fprint(os.Stderr, clear, (*stage)())
+				fmt.Fprint(os.Stderr, wipe, (*stage)())
 			}
 		case <-p.quit:
-			fmt.Fprint(os.Stderr, clear)
+			fmt.Fprint(os.Stderr, wipe)
 			return
 		}
 	}

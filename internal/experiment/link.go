@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -92,20 +93,19 @@ func dialLink() (*echo, error) {
 		here.Close()
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		for {
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for { // until here is closed
 			h, in, err := there.Receive()
 			if err == nil {
 				h.Type = frame.Result
 				err = send(there, h, in)
 			}
 			if err != nil {
-				ended <- err
 				return
 			}
 		}
-	}()
+	})
 	number := uint64(0)
 	return &echo{
 		trip: func(out []byte) error {
@@ -121,7 +121,7 @@ func dialLink() (*echo, error) {
 		},
 		close: func() error {
 			here.Close()
-			<-ended // because here is closed
+			ended.Wait()
 			return there.Close()
 		},
 	}, nil
@@ -149,20 +149,19 @@ func dialPlain() (*echo, error) {
 		here.Close()
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() {
+	var ended sync.WaitGroup
+	ended.Go(func() {
 		var buffer []byte
-		for {
+		for { // until here is closed
 			var err error
 			if buffer, err = readPlain(there, buffer); err == nil {
 				err = writePlain(there, buffer)
 			}
 			if err != nil {
-				ended <- err
 				return
 			}
 		}
-	}()
+	})
 	var buffer []byte
 	return &echo{
 		trip: func(out []byte) (err error) {
@@ -173,7 +172,7 @@ func dialPlain() (*echo, error) {
 		},
 		close: func() error {
 			here.Close()
-			<-ended // because here is closed
+			ended.Wait()
 			return there.Close()
 		},
 	}, nil

@@ -92,7 +92,7 @@ func TestGuardPages(t *testing.T) {
 		add(label("conv %+v", g), g.N*g.M*g.OH*g.OW, in, func(dst []float32, in [][]float32) {
 			NewConv(g, in[0], g.M).Run(nil, dst, in[1], After{}, nil)
 		})
-		more := append(in[:2:2], wild(r, g.M), wild(r, g.N*g.M*g.OH*g.OW))
+		more := [][]float32{in[0], in[1], wild(r, g.M), wild(r, g.N*g.M*g.OH*g.OW)}
 		add(label("conv after %+v", g), g.N*g.M*g.OH*g.OW, more, func(dst []float32, in [][]float32) {
 			NewConv(g, in[0], g.M).Run(nil, dst, in[1], After{Bias: in[2], Add: in[3]}, nil)
 		})
