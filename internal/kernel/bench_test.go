@@ -95,7 +95,7 @@ func BenchmarkTiles(b *testing.B) {
 	t := tilesOfLevel()
 	m, n, k := t.blockM, t.blockN, t.blockK
 	x, w, c := uniform(r, m*k), uniform(r, n*k), make([]float32, m*n)
-	reportFlops(b, 2*float64(m*n*k), loop(b, func() { t.multiply(c, n, x, w, m, n, k, false, ending{}) }), 1)
+	reportFlops(b, 2*float64(m*n*k), loop(b, func() { t.multiply(c, n, x, w, m, n, k, false, ending{}, nil) }), 1)
 }
 
 func BenchmarkGemm(b *testing.B) {

@@ -256,7 +256,10 @@ func (j *convJob) runBlock(i int) {
 				j.stopped.Store(true)
 				return
 			}
-			t.multiply(dst[row*cells:], cells, filters[high*k0+(m0+row)*kc:], b, min(t.blockM, m-row), n, kc, kb == 0, last.from(row, row*cells))
+			rows := min(t.blockM, m-row)
+			a := filters[high*k0+(m0+row)*kc:]
+			ahead := a[t.high(rows)*kc:]
+			t.multiply(dst[row*cells:], cells, a, b, rows, n, kc, kb == 0, last.from(row, row*cells), ahead[:min(len(ahead), rows*kc)])
 		}
 	}
 }
@@ -288,7 +291,10 @@ func (j *convJob) runNarrow(i int) {
 
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	a := scratch.sized(t.high(cells)*step + cells*m)
+	// Rows of a length that is no power of two do not push each other out of cache.
+	length := t.wide(m) + 16
+	tall := ceilDiv(cells, t.rowStep) * t.rowStep
+	a := scratch.sized(t.high(cells)*step + tall*length)
 	a, turned := a[:t.high(cells)*step], a[t.high(cells)*step:]
 	for kb, taps := range c.taps {
 		if j.stop != nil && j.stop.Load() {
@@ -300,8 +306,10 @@ func (j *convJob) runNarrow(i int) {
 		for cell := 0; cell < cells; cell += t.m {
 			packPanel(a[cell*kc:(cell+t.m)*kc], x, g, taps, t.m, cell, min(t.m, cells-cell))
 		}
-		t.multiply(turned, m, a, filters[wide*k0+m0*kc:], cells, m, kc, kb == 0, ending{})
+		b := filters[wide*k0+m0*kc:]
+		ahead := b[t.n*kc:]
+		t.multiply(turned, length, a, b, tall, m, kc, kb == 0, ending{}, ahead[:min(len(ahead), t.wide(m)*kc)])
 	}
 	end := j.end.orNone(c.zeros).from(group*per+m0, at)
-	transposed(j.dst[at:], cells, turned, m, m, cells, end)
+	transposed(j.dst[at:], cells, turned, length, m, cells, end)
 }

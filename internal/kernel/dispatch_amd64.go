@@ -64,7 +64,7 @@ func asInt(b bool) int {
 
 // gemmTiles is gemmTilesPortable, and end, for the first rows of m, and says how
 // many.
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending, ahead []float32) (rows int) {
 	switch {
 	case avx512 && t == &tiles12x32:
 		rows = m
@@ -99,7 +99,7 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 			_ = end.add[(rows-1)*ldc+n-1]
 		}
 	}
-	gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1, after)
+	gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1, after, unsafe.SliceData(ahead))
 	return rows
 }
 

@@ -49,7 +49,7 @@ func tilesOfLevel() *tiling { return &tiles6x16 }
 
 // gemmTiles is gemmTilesPortable, and end, for the first rows of m, and says how
 // many.
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending, ahead []float32) (rows int) {
 	if !vfpv4 {
 		gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
 		end.apply(c, ldc, m, n)

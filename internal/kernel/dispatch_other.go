@@ -8,7 +8,7 @@ func setLevel(name string) bool { return name == levelPortable }
 
 func tilesOfLevel() *tiling { return &tiles6x16 }
 
-func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) (rows int) {
+func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending, ahead []float32) (rows int) {
 	gemmTilesPortable(t, c, ldc, a, b, m, n, kc, first)
 	end.apply(c, ldc, m, n)
 	return m

@@ -6,9 +6,10 @@ package kernel
 
 // gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1
 // to start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.
+// What lies at ahead is fetched into the second cache, 32 bytes for each k and 12 rows or fewer.
 //
 //go:noescape
-func gemmTilesAVX512(c *float32, ldc int, a *float32, b *float32, kc int, m int, first int, mask int, end *ending)
+func gemmTilesAVX512(c *float32, ldc int, a *float32, b *float32, kc int, m int, first int, mask int, end *ending, ahead *float32)
 
 // gemvRowsAVX512 is gemvRowsPortable; mask has k%16 bits set. rows and k are at least 1.
 //

@@ -78,8 +78,8 @@ func TestGuardPages(t *testing.T) {
 		in = [][]float32{wild(r, t.high(m)*kc), wild(r, kc*t.n)}
 		ldc := t.n + r.IntN(5)
 		add("tiles", (m-1)*ldc+cols, in, func(dst []float32, in [][]float32) {
-			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, true, ending{})
-			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, false, ending{})
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, true, ending{}, nil)
+			t.multiply(dst, ldc, in[0], in[1], m, cols, kc, false, ending{}, nil)
 		})
 	}
 	convs := 60

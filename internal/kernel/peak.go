@@ -55,7 +55,7 @@ func spinTile(rounds int) (flops int) {
 	t := tilesOfLevel()
 	var c, a, b [maxTile]float32
 	for range rounds {
-		gemmTiles(t, c[:], t.n, a[:], b[:], t.m, t.n, 1, false, ending{})
+		gemmTiles(t, c[:], t.n, a[:], b[:], t.m, t.n, 1, false, ending{}, nil)
 	}
 	return 2 * rounds * t.m * t.n
 }

@@ -27,11 +27,14 @@ func (t *tiling) high(m int) int { return ceilDiv(m, t.m) * t.m }
 func (t *tiling) wide(n int) int { return ceilDiv(n, t.n) * t.n }
 
 // multiply is c[m,n] = or += a·b for packed operands: a [m/t.m][kc][t.m], b
-// [n/t.n][kc][t.n], rounded up, rows of c ldc apart. Then end follows.
-func (t *tiling) multiply(c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending) {
+// [n/t.n][kc][t.n], rounded up, rows of c ldc apart. Then end follows. What is
+// read after this, if anything, is fetched meanwhile from ahead.
+func (t *tiling) multiply(c []float32, ldc int, a, b []float32, m, n, kc int, first bool, end ending, ahead []float32) {
+	share := len(ahead) / ceilDiv(n, t.n)
 	for j := 0; j < n; j += t.n {
 		bp, cols := b[j*kc:(j+t.n)*kc], min(t.n, n-j)
-		for i := gemmTiles(t, c[j:], ldc, a, bp, m, cols, kc, first, end.from(0, j)); i < m; i += t.m {
+		next := ahead[j/t.n*share:]
+		for i := gemmTiles(t, c[j:], ldc, a, bp, m, cols, kc, first, end.from(0, j), next); i < m; i += t.m {
 			rows := min(t.m, m-i)
 			at := i*ldc + j
 			t.edge(c[at:], ldc, a[i*kc:(i+t.m)*kc], bp, rows, cols, kc, first)
@@ -49,7 +52,7 @@ func (t *tiling) edge(c []float32, ldc int, a, b []float32, m, n, kc int, first 
 			copy(tile[i*t.n:i*t.n+n], c[i*ldc:])
 		}
 	}
-	gemmTiles(t, tile, t.n, a, b, t.m, t.n, kc, first, ending{})
+	gemmTiles(t, tile, t.n, a, b, t.m, t.n, kc, first, ending{}, nil)
 	for i := range m {
 		copy(c[i*ldc:i*ldc+n], tile[i*t.n:])
 	}

@@ -11,21 +11,18 @@ import (
 // gemm512 computes twelve rows at a time and then eight or four; a column panel
 // is two registers wide, of which the second is left alone where it is empty.
 func gemm512(a *asm) {
-	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.",
+	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.\nWhat lies at ahead is fetched into the second cache, 32 bytes for each k and 12 rows or fewer.",
 		arg{"c", "*float32", "DI"}, arg{"ldc", "int", "SI"}, arg{"a", "*float32", "AX"}, arg{"b", "*float32", "BX"},
-		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "CX"}, arg{"mask", "int", "DX"}, arg{"end", "*ending", "R14"})
+		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "CX"}, arg{"mask", "int", "DX"}, arg{"end", "*ending", "R14"}, arg{"ahead", "*float32", "R10"})
 	a.note("DI c, row 0 of the tile; R12, R13, R15 rows 3, 6, 9; SI bytes between rows; R11 three rows; R9 rows left")
 	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left; R14 end")
-	a.note("R10 the panel after b, which is fetched meanwhile")
+	a.note("R10 ahead")
 	a.note("Z0..Z23 the tile, two registers a row; Z24, Z25 a row of b; Z26..Z31 elements of a; K1, K2 columns that exist")
 	a.op("KMOVW DX, K1")
 	a.op("SHRQ $16, DX")
 	a.op("KMOVW DX, K2")
 	a.op("SHLQ $2, SI")
 	a.op("LEAQ (SI)(SI*2), R11")
-	a.op("MOVQ R8, R10")
-	a.op("SHLQ $7, R10")
-	a.op("ADDQ BX, R10")
 	a.op("TESTQ DX, DX")
 	a.op("JZ narrow")
 	for vectors := 2; vectors > 0; vectors-- {
@@ -93,7 +90,7 @@ func tile512(a *asm, rows, vectors int) {
 	a.label("four" + name)
 	for u := range unroll {
 		if u%2 == 0 {
-			a.op("PREFETCHT0 %d(R10)", 32*u)
+			a.op("PREFETCHT1 %d(R10)", 32*u)
 		}
 		step(u)
 	}
