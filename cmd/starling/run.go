@@ -154,6 +154,9 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 		if labels, err = input.ReadLabels(o.labels); err != nil {
 			return err
 		}
+		if n := g.Infos[g.Outputs[0]].Shape.Elements(); n != len(labels) {
+			fmt.Fprintf(os.Stderr, "starling: %s has %d labels for %d classes: they may be those of other classes\n", o.labels, len(labels), n)
+		}
 	}
 	requests, err := input.OpenRequests(args, g.Inputs, input.Options{Mean: o.mean, Std: o.std, Resize: input.Resize(o.resize)}, o.seed)
 	if err != nil {
