@@ -173,7 +173,7 @@ func (c *compiler) finish() (*Program, error) {
 		p.outputs = append(p.outputs, output{slot: at, info: info})
 	}
 	for _, o := range p.outputs {
-		p.slots[o.slot].last = len(p.steps)
+		p.use(o.slot, len(p.steps))
 	}
 	var err error
 	p.arenaBytes, err = layOut(p.slots)
@@ -231,10 +231,21 @@ func (c *compiler) floats(names ...string) ([]int, error) {
 	return at, nil
 }
 
-// define gives a computed value a buffer.
+// define gives a computed value a buffer: where a Concat wants it, if one reads
+// it last.
 func (c *compiler) define(name string) int {
 	info := c.info(name)
-	at := c.buffer(info.Shape.Elements() * info.Type.Size())
+	s := slot{input: -1, sizeBytes: info.Shape.Elements() * info.Type.Size(), first: math.MaxInt}
+	if next := c.reader[name]; next != nil && next.Op == "Concat" && next.Domain == "" {
+		if s.at, s.part = c.before(next, name); s.part {
+			whole, known := c.slots[next.Outputs[0]]
+			if !known {
+				whole = c.define(next.Outputs[0])
+			}
+			s.whole = whole
+		}
+	}
+	at := c.addSlot(s)
 	c.slots[name] = at
 	return at
 }
@@ -247,10 +258,17 @@ func (c *compiler) emit(op operator, slots ...int) {
 
 // touch says that the step emitted last uses these slots.
 func (c *compiler) touch(slots ...int) {
-	i := len(c.p.steps) - 1
 	for _, at := range slots {
-		s := &c.p.slots[at]
-		s.first, s.last = min(s.first, i), max(s.last, i)
+		c.p.use(at, len(c.p.steps)-1)
+	}
+}
+
+// use says that a step uses a slot, and what it is a part of.
+func (p *Program) use(at, step int) {
+	s := &p.slots[at]
+	s.first, s.last = min(s.first, step), max(s.last, step)
+	if s.part {
+		p.use(s.whole, step)
 	}
 }
 

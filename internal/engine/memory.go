@@ -17,7 +17,7 @@ import (
 func layOut(slots []slot) (arenaBytes int, err error) {
 	var order []*slot
 	for i := range slots {
-		if slots[i].isBuffer() {
+		if slots[i].isBuffer() && !slots[i].part {
 			order = append(order, &slots[i])
 		}
 	}
@@ -43,6 +43,11 @@ func layOut(slots []slot) (arenaBytes int, err error) {
 		arenaBytes = max(arenaBytes, s.offset+s.sizeBytes)
 		where, _ := slices.BinarySearchFunc(placed, s, byOffset)
 		placed = slices.Insert(placed, where, s)
+	}
+	for i := range slots {
+		if s := &slots[i]; s.part { // of a slot before it
+			s.offset = slots[s.whole].offset + s.at
+		}
 	}
 	return arenaBytes, nil
 }

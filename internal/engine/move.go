@@ -17,33 +17,68 @@ func (c *compiler) concat(n *graph.Node) error {
 	if axis < 0 {
 		axis += len(info.Shape)
 	}
-	o := &concatOp{outer: info.Shape[:axis].Elements()}
+	dst, known := c.slots[n.Outputs[0]]
+	if !known {
+		dst = c.define(n.Outputs[0])
+	}
+	o := &concatOp{dst: dst, outer: info.Shape[:axis].Elements()}
+	slots := []int{dst}
+	at := 0
 	for _, name := range n.Inputs {
 		x, err := c.value(name)
 		if err != nil {
 			return err
 		}
-		o.x = append(o.x, x)
-		o.bytes = append(o.bytes, c.shape(name)[axis:].Elements()*info.Type.Size())
+		size := c.shape(name)[axis:].Elements() * info.Type.Size()
+		if s := &c.p.slots[x]; !s.part || s.whole != dst || s.at != at || o.outer != 1 {
+			o.pieces = append(o.pieces, piece{x, at, size})
+			slots = append(slots, x)
+		}
+		at += size
 	}
-	o.dst = c.define(n.Outputs[0])
-	c.emit(o, append(o.x, o.dst)...)
+	o.bytes = at
+	if len(o.pieces) > 0 {
+		c.emit(o, slots...)
+	}
 	return nil
 }
 
-// concatOp puts outer times one piece of each x behind each other.
-type concatOp struct {
-	dst, outer int
-	x, bytes   []int // slots, and sizes of their pieces
+// before is the number of bytes before a value in the output of a Concat, which
+// must be one piece of it.
+func (c *compiler) before(n *graph.Node, value string) (bytes int, ok bool) {
+	info := c.info(n.Outputs[0])
+	axis := n.Attrs.Int("axis", 1)
+	if axis < 0 {
+		axis += len(info.Shape)
+	}
+	if info.Shape[:axis].Elements() != 1 {
+		return 0, false
+	}
+	found, at := 0, 0
+	for _, name := range n.Inputs {
+		if name == value {
+			found, bytes = found+1, at
+		}
+		at += c.shape(name).Elements() * info.Type.Size()
+	}
+	return bytes, found == 1
 }
+
+// concatOp puts outer times the pieces that are not there already behind each
+// other: bytes in all.
+type concatOp struct {
+	dst, outer, bytes int
+	pieces            []piece
+}
+
+// piece is what of slot x goes to byte at, outer times.
+type piece struct{ x, at, bytes int }
 
 func (o *concatOp) run(s *Session) {
 	dst := s.data[o.dst]
 	for i := range o.outer {
-		for j, x := range o.x {
-			size := o.bytes[j]
-			copy(dst[:size], s.data[x][i*size:])
-			dst = dst[size:]
+		for _, p := range o.pieces {
+			copy(dst[i*o.bytes+p.at:][:p.bytes], s.data[p.x][i*p.bytes:])
 		}
 	}
 }

@@ -79,6 +79,10 @@ type slot struct {
 	sizeBytes   int
 	first, last int // the buffer holds a value from step first to step last, both included
 	offset      int // in the arena
+
+	part  bool // a buffer that is some of the buffer whole, from byte at on
+	whole int
+	at    int
 }
 
 func (s *slot) isBuffer() bool { return s.input < 0 && s.constant == nil }

@@ -30,7 +30,7 @@ func randomGraph(t testing.TB, r *rand.Rand) *graph.Graph {
 	for range 4 + r.IntN(10) {
 		x := maps[r.IntN(len(maps))]
 		y := x
-		switch r.IntN(10) {
+		switch r.IntN(12) {
 		case 0, 1, 2:
 			y.channels = 1 + r.IntN(9)
 			in := []string{x.name, b.weights(y.channels, x.channels, 3, 3)}
@@ -42,11 +42,15 @@ func randomGraph(t testing.TB, r *rand.Rand) *graph.Graph {
 			y.name = b.node("Relu", nil, x.name)
 		case 4:
 			y.name = b.node("Clip", nil, x.name, b.constant(scalar(-0.5)), b.constant(scalar(0.5)))
-		case 5:
+		case 5, 10:
 			other := maps[r.IntN(len(maps))]
 			y.name, y.channels = b.node("Concat", graph.Attrs{"axis": int64(1)}, x.name, other.name), x.channels+other.channels
 		case 6:
 			y.name = b.node("Add", nil, x.name, b.weights(x.channels, 1, 1))
+		case 11:
+			other := maps[r.IntN(len(maps))]
+			conv := b.node("Conv", same, x.name, b.weights(other.channels, x.channels, 3, 3))
+			y.name, y.channels = b.node("Add", nil, conv, other.name), other.channels
 		case 7:
 			y.name = b.node("MaxPool", window, x.name)
 		case 8:
