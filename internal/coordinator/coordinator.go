@@ -155,7 +155,9 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	var err error
 	for i := range p.Layers {
 		l := &p.Layers[i]
-		split[l.Node] = i
+		for _, node := range l.Nodes {
+			split[node] = i
+		}
 		for s := range l.N() {
 			size := 2 * 4 * int64(l.Slice(s).OutputLen())
 			c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))

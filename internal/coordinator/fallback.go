@@ -15,7 +15,7 @@ import (
 type fallback struct {
 	g     *graph.Graph
 	plan  *plan.Plan
-	nodes map[string]*graph.Node
+	nodes [][]*graph.Node // by layer
 
 	mu      sync.Mutex        // guards the fields below
 	weights map[int][]float32 // of whole layers: a view of the graph's, or a copy of its own
@@ -24,11 +24,8 @@ type fallback struct {
 
 func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 	f := &fallback{
-		g: g, plan: p, nodes: make(map[string]*graph.Node),
+		g: g, plan: p, nodes: p.Nodes(g),
 		weights: make(map[int][]float32), slices: make(map[[2]int]*engine.Slice),
-	}
-	for _, n := range g.Nodes {
-		f.nodes[n.Name] = n
 	}
 	return f
 }
@@ -64,7 +61,7 @@ func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
 	w := f.weights[layer]
 	if w == nil {
 		var err error
-		if _, w, err = engine.LinearOf(f.g, f.nodes[pl.Node]); err != nil {
+		if _, w, err = engine.LinearOf(f.g, f.nodes[layer]...); err != nil {
 			return nil, err
 		}
 		f.weights[layer] = w

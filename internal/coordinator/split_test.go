@@ -14,7 +14,7 @@ import (
 	"starling/internal/tensor"
 )
 
-// randomGraph is a convolution and two dense layers; fill makes the weights.
+// randomGraph is a convolution, a dense layer and three that read the same; fill makes the weights.
 // All sizes are random: strides, dilations, pads, groups, one or two spatial
 // dimensions.
 func randomGraph(r *rand.Rand, fill func(shape ...int) *tensor.Tensor) *graph.Graph {
@@ -55,7 +55,15 @@ func randomGraph(r *rand.Rand, fill func(shape ...int) *tensor.Tensor) *graph.Gr
 	}
 	cols, rows := b.g.Infos[b.last].Shape[1], n(20)
 	b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, constant(rows, cols), constant(rows))
-	b.node("MatMul", nil, b.last, constant(rows, n(9)))
+	joined, out := b.last, n(9) // as Q, K and V: one layer of three nodes
+	b.node("MatMul", nil, joined, constant(rows, out))
+	q := b.last
+	b.node("Gemm", graph.Attrs{"transB": int64(1)}, joined, constant(out, rows), constant(out))
+	k := b.last
+	b.node("MatMul", nil, joined, constant(rows, n(9)))
+	v := b.last
+	b.node("Add", nil, q, k)
+	b.node("Concat", graph.Attrs{"axis": int64(1)}, b.last, v)
 	return b.graph()
 }
 

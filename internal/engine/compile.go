@@ -129,6 +129,7 @@ type compiler struct {
 	reader  map[string]*graph.Node // the last of the nodes
 	fused   map[*graph.Node]bool   // nodes that the step of another computes
 	split   map[string]bool        // nodes of opt.Split that were met
+	joint   map[int]*joint         // by layer, of opt.Split
 	current string                 // name of the node being compiled
 }
 
@@ -136,12 +137,18 @@ func newCompiler(g *graph.Graph, opt Options) *compiler {
 	c := &compiler{
 		g: g, opt: opt, p: &Program{inputs: g.Inputs, pool: opt.Pool},
 		slots: map[string]int{}, readers: map[string]int{}, reader: map[string]*graph.Node{},
-		fused: map[*graph.Node]bool{}, split: map[string]bool{},
+		fused: map[*graph.Node]bool{}, split: map[string]bool{}, joint: map[int]*joint{},
 	}
 	for i, in := range g.Inputs {
 		c.slots[in.Name] = c.addSlot(slot{input: i})
 	}
 	for _, n := range g.Nodes {
+		if number, ok := opt.Split[n.Name]; ok {
+			if c.joint[number] == nil {
+				c.joint[number] = new(joint)
+			}
+			c.joint[number].nodes = append(c.joint[number].nodes, n)
+		}
 		for _, name := range n.Inputs {
 			c.readers[name]++
 			c.reader[name] = n

@@ -38,8 +38,11 @@ func (c *compiler) layer(n *graph.Node) error {
 	switch {
 	case split && err == nil:
 		c.split[n.Name], c.p.split = true, true
-		c.p.steps = append(c.p.steps, step{node: n.Name, layer: number, x: x, dst: dst})
-		c.touch(x, dst)
+		if len(c.joint[number].nodes) == 1 {
+			c.remote(number, x, dst)
+		} else if err := c.jointly(number, n, l, x, dst); err != nil {
+			return err
+		}
 	case err == nil:
 		slice, err := NewSlice(l, weightsOf(c.g, n, l))
 		if err != nil {

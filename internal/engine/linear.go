@@ -85,14 +85,45 @@ func (l Linear) OfRows(rows int) Linear {
 // (Conv, Gemm with transB) w views it and must not be written; else it is a
 // transposed copy. The error wraps ErrNotLinear where the node cannot be split.
 //
-// Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11). Gemm: opset 13, y = A·B' with W = B'ᵀ; alpha, beta and C come after the linear part.
-// MatMul: opset 13, the right operand constant and at most 2-D.
-func LinearOf(g *graph.Graph, n *graph.Node) (Linear, []float32, error) {
-	l, err := linearOf(g, n)
-	if err != nil {
-		return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
+// Several dense nodes that read the same input are one layer, of the rows of
+// the first, then of the second, and so on; its w is a copy.
+//
+// Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11). Gemm: opset 13, y = A·B' with
+// W = B'ᵀ; alpha, beta and C come after the linear part. MatMul: opset 13, the
+// right operand constant and at most 2-D.
+func LinearOf(g *graph.Graph, nodes ...*graph.Node) (l Linear, w []float32, err error) {
+	l, each, err := jointOf(g, nodes)
+	if err != nil || len(nodes) == 1 {
+		if err == nil {
+			w = weightsOf(g, nodes[0], l)
+		}
+		return l, w, err
 	}
-	return l, weightsOf(g, n, l), nil
+	for i, n := range nodes {
+		w = append(w, weightsOf(g, n, each[i])...)
+	}
+	return l, w, nil
+}
+
+// jointOf is LinearOf without weights, and what it is of each node.
+func jointOf(g *graph.Graph, nodes []*graph.Node) (l Linear, each []Linear, err error) {
+	first := nodes[0]
+	for i, n := range nodes {
+		one, err := linearOf(g, n)
+		if err == nil && i > 0 && (isConv(n) || isConv(first) || n.Inputs[0] != first.Inputs[0] || one.Cols != l.Cols || one.Outer != l.Outer) {
+			err = fmt.Errorf("%w with %s: it does not take the same input", ErrNotLinear, describe(first))
+		}
+		if err != nil {
+			return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
+		}
+		each = append(each, one)
+		if i == 0 {
+			l = one
+		} else {
+			l.Rows += one.Rows
+		}
+	}
+	return l, each, l.Validate()
 }
 
 // linearOf is LinearOf without weights, its errors without the node's name.

@@ -34,7 +34,8 @@ type Remote interface {
 // Options say how Compile builds a program.
 type Options struct {
 	// Split names the nodes whose linear part a Remote computes, and the layer
-	// number it is called with. Their weights are not packed here.
+	// number it is called with: once for all nodes of one number, which are one
+	// layer; see LinearOf. Their weights are not packed here.
 	Split map[string]int
 	// Pool runs the kernels; nil runs them on the calling goroutine. It must
 	// stay open as long as sessions run.

@@ -197,6 +197,24 @@ func TestLinearOfRefuses(t *testing.T) {
 	}
 }
 
+// Only dense nodes that read the same input are one layer.
+func TestNodesThatAreNotOneLayer(t *testing.T) {
+	for _, split := range []map[string]int{{"a": 0, "b": 0}, {"a": 0, "c": 0}} {
+		b := newBuilder(random(t))
+		x, y := b.input(2, 3, 5, 5), b.input(2, 5)
+		b.node("MatMul", nil, y, b.weights(5, 4))
+		b.node("MatMul", nil, b.input(2, 5), b.weights(5, 4))
+		last := b.node("Conv", nil, x, b.weights(3, 3, 3, 3))
+		g := b.graph(t, last)
+		for i, name := range []string{"a", "b", "c"} {
+			g.Nodes[i].Name = name
+		}
+		if _, err := engine.Compile(g, engine.Options{Split: split}); !errors.Is(err, engine.ErrNotLinear) || !strings.Contains(err.Error(), "does not take the same input") {
+			t.Errorf("%v: %v", split, err)
+		}
+	}
+}
+
 func TestLinearOfViewsWeightsThatLieByRows(t *testing.T) {
 	b := newBuilder(random(t))
 	g := b.graph(t, b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.input(1, 70), b.weights(5, 70)),

@@ -10,7 +10,8 @@ import (
 // Layer is one split layer: k data slices, numbered from 0, then what covers
 // their loss. It is immutable.
 type Layer struct {
-	Node    string        // name of the graph's node
+	Node    string        // its name: that of the first of its nodes
+	Nodes   []string      // of the graph: one, or dense ones that read the same input
 	Linear  engine.Linear // the whole layer
 	Kind    string        // Output, Channel, Input, Filter or Spatial
 	Cover   string        // None, Parity, Replicate or Inputs

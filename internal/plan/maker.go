@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"starling/internal/engine"
+	"starling/internal/frame"
 	"starling/internal/graph"
 	"starling/internal/parity"
 )
@@ -21,9 +22,10 @@ type maker struct {
 	over     []int64   // bytes that each worker held beyond its memory
 }
 
-// candidate is a node of the graph that can be split.
+// candidate is a node of the graph that can be split, or several dense ones
+// that read the same input, whose rows are one layer.
 type candidate struct {
-	name   string
+	nodes  []string
 	linear engine.Linear
 }
 
@@ -71,6 +73,7 @@ func newMaker(g *graph.Graph, opt Options) (*maker, error) {
 // find lists the nodes to split.
 func (m *maker) find(g *graph.Graph) error {
 	known := map[string]bool{}
+	dense := map[string]int{} // in nodes, by what they read
 	for _, n := range g.Nodes {
 		known[n.Name] = true
 		set := m.settings[n.Name]
@@ -84,9 +87,16 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			return err
 		}
-		if set != nil || kindOf(l, m.opt.Split) != "" {
-			m.nodes = append(m.nodes, candidate{n.Name, l})
+		if set == nil && kindOf(l, m.opt.Split) == "" {
+			continue
 		}
+		if l.Op != "Conv" {
+			if i, ok := dense[n.Inputs[0]]; ok && set == nil && m.nodes[i].join(n.Name, l) {
+				continue
+			}
+			dense[n.Inputs[0]] = len(m.nodes)
+		}
+		m.nodes = append(m.nodes, candidate{[]string{n.Name}, l})
 	}
 	for name := range m.settings {
 		if !known[name] {
@@ -100,12 +110,23 @@ func (m *maker) find(g *graph.Graph) error {
 	return nil
 }
 
+// join adds a dense node that reads the same input, unless their results
+// together would be too large for a frame.
+func (c *candidate) join(name string, l engine.Linear) bool {
+	all := c.linear.OfRows(c.linear.Rows + l.Rows)
+	if l.Cols != all.Cols || l.Outer != all.Outer || 4*int64(all.Outer)*int64(all.Rows) > frame.DefaultMaxPayload {
+		return false
+	}
+	c.nodes, c.linear = append(c.nodes, name), all
+	return true
+}
+
 func (m *maker) plan() (*Plan, error) {
 	p := &Plan{Data: m.opt.Data, Parity: m.opt.Parity, Workers: len(m.speeds)}
 	for i, c := range m.nodes {
 		layer, err := m.layer(i, c)
 		if err != nil {
-			return nil, fmt.Errorf("split layer %s: %w", c.name, err)
+			return nil, fmt.Errorf("split layer %s: %w", c.nodes[0], err)
 		}
 		p.Layers = append(p.Layers, layer)
 	}
@@ -146,11 +167,11 @@ func (m *maker) tooLarge() error {
 
 // layer plans layer number i.
 func (m *maker) layer(i int, c candidate) (Layer, error) {
-	set := m.settings[c.name]
+	set := m.settings[c.nodes[0]]
 	if set == nil {
 		set = &Setting{}
 	}
-	layer := Layer{Node: c.name, Linear: c.linear, Kind: set.Split}
+	layer := Layer{Node: c.nodes[0], Nodes: c.nodes, Linear: c.linear, Kind: set.Split}
 	if layer.Kind == "" {
 		layer.Kind = kindOf(c.linear, m.opt.Split)
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,47 @@ layers:
 				t.Errorf("error %v, want %q in one line", err, c.says)
 			}
 		})
+	}
+}
+
+// Dense nodes that read the same input are one layer, but for those that the
+// plan names.
+func TestNodesOfOneInput(t *testing.T) {
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{3, 8}}}},
+		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 8, 8), "w5": tensor.New(tensor.Float32, 8, 5)},
+		Nodes: []*graph.Node{
+			{Name: "q", Op: "MatMul", Inputs: []string{"x", "w"}, Outputs: []string{"a"}},
+			{Name: "k", Op: "MatMul", Inputs: []string{"x", "w"}, Outputs: []string{"b"}},
+			{Name: "other", Op: "MatMul", Inputs: []string{"a", "w"}, Outputs: []string{"c"}},
+			{Name: "v", Op: "Gemm", Inputs: []string{"x", "w5"}, Outputs: []string{"d"}},
+		},
+		Outputs: []string{"b", "c", "d"},
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		sets []Setting
+		want string
+	}{
+		{nil, "[q k v] 21, [other] 8"},
+		{[]Setting{{Node: "k"}}, "[q] 8, [k v] 13, [other] 8"},
+		{[]Setting{{Node: "k", Split: Local}, {Node: "q", Split: Input}}, "[q v] 13, [other] 8"},
+		{[]Setting{{Node: "v", Redundancy: None}}, "[q k] 16, [other] 8, [v] 5"},
+	} {
+		p, err := New(g, Options{Data: 3, Parity: 1, Layers: c.sets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i := range p.Layers {
+			got = append(got, fmt.Sprint(p.Layers[i].Nodes, p.Layers[i].Linear.Rows))
+		}
+		if text := strings.Join(got, ", "); text != c.want {
+			t.Errorf("%+v: layers %s, want %s", c.sets, text, c.want)
+		}
 	}
 }
 

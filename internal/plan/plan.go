@@ -71,7 +71,7 @@ type Options struct {
 
 // Setting plans one layer apart from the others. Workers count from 0.
 type Setting struct {
-	Node       string // of the graph
+	Node       string // of the graph; of dense ones that read the same input, the first is for all that have none of their own
 	Split      string // a kind, or Local; "" is Options.Split
 	Redundancy string // None, Parity, Inputs or Replicate; "" is Options.Redundancy
 	// Data holds the data slices, in order; nil chooses from all workers. One
@@ -175,4 +175,23 @@ func (p *Plan) Memory() []int64 {
 		}
 	}
 	return held
+}
+
+// Nodes are the graph's nodes of each layer; nil where the graph lacks one.
+func (p *Plan) Nodes(g *graph.Graph) [][]*graph.Node {
+	byName := make(map[string]*graph.Node, len(g.Nodes))
+	for _, n := range g.Nodes {
+		byName[n.Name] = n
+	}
+	all := make([][]*graph.Node, len(p.Layers))
+	for i := range p.Layers {
+		for _, name := range p.Layers[i].Nodes {
+			if byName[name] == nil {
+				all[i] = nil
+				break
+			}
+			all[i] = append(all[i], byName[name])
+		}
+	}
+	return all
 }

@@ -50,6 +50,7 @@ type WorkerReport struct {
 // LayerReport is one split layer.
 type LayerReport struct {
 	Name      string        `json:"name"`
+	Nodes     []string      `json:"nodes"`
 	Split     string        `json:"split"`
 	Cover     string        `json:"cover"`
 	Data      int           `json:"data"`
@@ -87,9 +88,12 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 	for w := range p.Workers {
 		r.Workers = append(r.Workers, WorkerReport{ID: WorkerName(w), Speed: p.speeds[w]})
 	}
-	split := map[string]*Layer{}
-	for i := range p.Layers {
-		split[p.Layers[i].Node] = &p.Layers[i]
+	split := map[string]bool{}
+	nodes := p.Nodes(g)
+	for _, layer := range nodes {
+		for _, n := range layer {
+			split[n.Name] = true
+		}
 	}
 	for _, c := range g.Constants {
 		r.ModelBytes += int64(len(c.Data))
@@ -98,17 +102,18 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 	for _, n := range g.Nodes {
 		flops := graph.FLOPs(g, n)
 		r.AloneMs += compute(flops, 1)
-		l := split[n.Name]
-		if l == nil {
+		if !split[n.Name] {
 			r.LocalFLOPs += flops
 			r.LatencyMs += compute(flops, 1)
-			continue
 		}
-		_, w, err := engine.LinearOf(g, n)
+	}
+	for i := range p.Layers {
+		l := &p.Layers[i]
+		_, w, err := engine.LinearOf(g, nodes[i]...)
 		if err != nil {
 			return nil, err
 		}
-		layer := LayerReport{Name: l.Node, Split: l.Kind, Cover: l.Cover, Data: l.K()}
+		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Data: l.K()}
 		layer.Density, layer.ParityDensity = l.density(w)
 		slowest := 0.0
 		for s, worker := range l.Workers {

@@ -40,17 +40,13 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 			return nil, err
 		}
 	}
-	byName := make(map[string]*graph.Node, len(g.Nodes))
-	for _, n := range g.Nodes {
-		byName[n.Name] = n
-	}
+	nodes := p.Nodes(g)
 	for i := range p.Layers {
 		layer := &p.Layers[i]
-		n := byName[layer.Node]
-		if n == nil {
+		if nodes[i] == nil {
 			return nil, fmt.Errorf("the plan's layer %s is not in the model", layer.Node)
 		}
-		linear, weights, err := engine.LinearOf(g, n)
+		linear, weights, err := engine.LinearOf(g, nodes[i]...)
 		if err != nil {
 			return nil, err
 		}
