@@ -1,7 +1,10 @@
 // Runs one model in ONNX Runtime, the yardstick of the longer tests.
-//   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--threads 1] [--repeat 1]
+//   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--feed OUT=IN]… [--threads 1] [--repeat 1]
 // DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; where none is
-// given, a float32 one is made up, good for timing only. OUT is the first output. Prints one JSON line: {"median_ms":…,"outputs":{"name":[dims]}}.
+// given, a float32 one is made up, good for timing only. If the first has one leading axis more
+// than the model's, it is a batch run in turn, and --feed makes an output the next run's input.
+// OUT is the first output, of a batch all of them along a new leading axis. Prints one JSON line:
+// {"median_ms":…,"outputs":{"name":[dims]}}.
 import { createRequire } from 'node:module';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,13 +15,14 @@ const { values: flags, positionals } = parseArgs({
   options: {
     input: { type: 'string', multiple: true, default: [] },
     output: { type: 'string' },
+    feed: { type: 'string', multiple: true, default: [] },
     threads: { type: 'string', default: '1' },
     repeat: { type: 'string', default: '1' },
   },
 });
 const repeat = Number(flags.repeat);
 if (positionals.length !== 1 || !(repeat >= 1) || !process.env.STARLING_ORT) {
-  console.error('usage: STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--threads N] [--repeat N]');
+  console.error('usage: STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--feed OUT=IN]… [--threads N] [--repeat N]');
   process.exit(2);
 }
 const ort = createRequire(join(process.env.STARLING_ORT, 'package.json'))('onnxruntime-node');
@@ -80,6 +84,25 @@ if (flags.input.length > 0 && flags.input.length !== session.inputNames.length) 
   throw new Error(`${positionals[0]} takes ${session.inputNames.length} inputs (${session.inputNames.join(', ')}), ${flags.input.length} are given`);
 }
 const feeds = Object.fromEntries(session.inputNames.map((name, i) => [name, flags.input.length > 0 ? readNpy(flags.input[i]) : madeUp(i)]));
+
+if (flags.input.length > 0 && feeds[session.inputNames[0]].dims.length > session.inputMetadata[0].shape.length) {
+  const name = session.inputNames[0];
+  const batch = feeds[name];
+  const [count, ...dims] = batch.dims;
+  const size = batch.data.length / count;
+  const list = [];
+  for (let i = 0; i < count; i++) {
+    feeds[name] = new ort.Tensor(batch.type, batch.data.slice(i * size, (i + 1) * size), dims);
+    const results = await session.run(feeds);
+    list.push(results[session.outputNames[0]]);
+    for (const [from, to] of flags.feed.map((f) => f.split('='))) feeds[to] = results[from];
+  }
+  const all = new list[0].data.constructor(list[0].data.length * count);
+  list.forEach((t, i) => all.set(t.data, i * t.data.length));
+  writeNpy(flags.output, new ort.Tensor(list[0].type, all, [count, ...list[0].dims]));
+  console.log(JSON.stringify({ outputs: { [session.outputNames[0]]: [count, ...list[0].dims] } }));
+  process.exit(0);
+}
 
 let results = repeat > 1 ? await session.run(feeds) : undefined; // warm up before measuring
 const times = [];
