@@ -70,6 +70,7 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 		for j := 0; j < t.n; j += 4 {
 			gemmQuadsVFP(&c[j], ldc, &a[0], &b[j], kc, panels, start)
 		}
+		end.apply(c, ldc, panels*t.m, n)
 		return panels * t.m
 	}
 	for j := 0; j < t.n; j += 8 {

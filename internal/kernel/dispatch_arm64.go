@@ -94,8 +94,10 @@ var span = [48]int32{
 // runsWrap says that packRun takes runs that go on in the next row of the map.
 const runsWrap = false
 
+// packRun has routines for panels of 16 lanes; those of a narrow layer are as wide
+// as a tile is high.
 func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
-	if !neon {
+	if !neon || width != 16 {
 		packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
 		return
 	}
@@ -132,7 +134,7 @@ func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step in
 }
 
 func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step int) {
-	if !neon {
+	if !neon || width != 16 {
 		packPortable(dst, src, cols, taps, width, h, w, step, false, false)
 		return
 	}
