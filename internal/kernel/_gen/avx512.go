@@ -77,10 +77,18 @@ func tile512(a *asm, rows, vectors int) {
 			a.op("VMOVUPS %d(DX), Z%d", 128*u+64*v, 24+v)
 		}
 		for i := range rows {
-			z := 26 + i%6
-			a.op("VBROADCASTSS %d(AX), Z%d", 48*u+4*i, z)
+			// Broadcasting within the product takes fewer instructions, which a core
+			// whose other thread is busy is short of, but reads once more. Half and half
+			// is best.
+			if vectors == 2 && i%2 == 0 {
+				z := 26 + i/2
+				a.op("VBROADCASTSS %d(AX), Z%d", 48*u+4*i, z)
+				a.op("VFMADD231PS Z24, Z%d, Z%d", z, 2*i)
+				a.op("VFMADD231PS Z25, Z%d, Z%d", z, 2*i+1)
+				continue
+			}
 			for v := range vectors {
-				a.op("VFMADD231PS Z%d, Z%d, Z%d", 24+v, z, 2*i+v)
+				a.op("VFMADD231PS.BCST %d(AX), Z%d, Z%d", 48*u+4*i, 24+v, 2*i+v)
 			}
 		}
 	}
