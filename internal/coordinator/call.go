@@ -258,30 +258,42 @@ func (l *call) state(layer *plan.Layer, u int) partState {
 	return best
 }
 
-// count says how the results stand: those that are there, those that may still
-// come, those being written; whether one of a data slice is not there; and
-// whether one of those may still come from a worker that is usually on time.
-func (l *call) count(layer *plan.Layer) (have, open, busy int, missing, hopeful bool) {
+// standing says how the results of a layer stand.
+type standing struct {
+	have, open, busy int  // there; may still come; being written
+	soon             int  // of those open, from a worker that is usually on time
+	missing          bool // a data result is not there
+	hopeful          bool // one of those may still come from such a worker
+}
+
+func (l *call) count(layer *plan.Layer) (n standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for u := range layer.Results() {
-		switch l.state(layer, u) {
-		case arrived:
-			have++
+		state := l.state(layer, u)
+		if state == arrived {
+			n.have++
 			continue
-		case filling:
-			busy++
-		case pending:
-			open++
 		}
-		if u < layer.K() {
-			missing = true
-			for s := u; s < len(l.slices); s += layer.Results() {
-				hopeful = hopeful || l.slices[s].state == pending && !l.slices[s].worker.late.Load()
+		prompt := false
+		for s := u; s < len(l.slices); s += layer.Results() {
+			prompt = prompt || l.slices[s].state == pending && !l.slices[s].worker.late.Load()
+		}
+		if state == filling {
+			n.busy++
+		}
+		if state == pending {
+			n.open++
+			if prompt {
+				n.soon++
 			}
 		}
+		if u < layer.K() {
+			n.missing = true
+			n.hopeful = n.hopeful || prompt
+		}
 	}
-	return have, open, busy, missing, hopeful
+	return n
 }
 
 // gather returns when k results are there (and the grace of those that are
@@ -291,44 +303,48 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 	pl := &c.plan.Layers[layer]
 	k, coded := pl.K(), pl.Cover != plan.None
 	usual := &c.usual[layer]
-	var patience, grace time.Time
+	var patience, brief, grace time.Time
 	if u := usual.Load(); coded && u > 0 {
-		patience = begin.Add(max(patienceFloor, time.Duration(float64(u)*c.cfg.Patience)))
+		long := time.Duration(float64(u) * c.cfg.Patience)
+		patience, brief = begin.Add(max(patienceFloor, long)), begin.Add(max(graceFloor, long))
 	} else if coded {
-		patience = begin.Add(patienceFirst)
+		patience, brief = begin.Add(patienceFirst), begin.Add(patienceFirst)
 	}
 	vain := false // the layer has computed here because patience ended
 	defer l.timer.Stop()
 	for {
-		have, open, busy, missing, hopeful := l.count(pl)
+		n := l.count(pl)
 		now := time.Now()
 		wake := patience
+		if n.have+n.busy+n.soon < k {
+			wake = brief // for workers that were late before
+		}
 		switch {
-		case !missing:
+		case !n.missing:
 			if grace.IsZero() {
 				learn(usual, now.Sub(begin))
 			}
 			return nil
-		case have >= k:
+		case n.have >= k:
 			if grace.IsZero() {
 				learn(usual, now.Sub(begin))
 				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(begin))*c.cfg.Grace)))
 			}
-			if busy == 0 && (!hopeful || c.cfg.Grace < 0 || !now.Before(grace)) {
+			if n.busy == 0 && (!n.hopeful || c.cfg.Grace < 0 || !now.Before(grace)) {
 				return nil
 			}
 			wake = grace
-		case have+open+busy < k || !patience.IsZero() && !now.Before(patience):
+		case n.have+n.open+n.busy < k || !wake.IsZero() && !now.Before(wake):
 			if !coded {
 				return l.lostError(layer)
 			}
-			if busy > 0 && have+busy >= k {
+			if n.busy > 0 && n.have+n.busy >= k {
 				break // what is missing is being written
 			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if !vain && have+open+busy >= k {
+			if !vain && n.have+n.open+n.busy >= k {
 				// What was waited in vain is not learnt: else patience, a
 				// multiple of what is learnt, would grow without end.
 				vain, begin = true, now

@@ -46,8 +46,9 @@ type Config struct {
 	// Default 1; negative takes the first k strictly.
 	Grace float64
 	// Patience: if fewer than k results are there after this many times the
-	// layer's usual time, the coordinator computes what is missing itself.
-	// Default 4.
+	// layer's usual time, the coordinator computes what is missing itself. It is
+	// 50 ms at least, or 2 ms where workers must be waited for that were late
+	// before. Default 4.
 	Patience float64
 	// OnScatter, if set, is called in each request when a split layer's input
 	// has been handed to the workers. It must not block.
