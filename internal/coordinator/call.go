@@ -339,7 +339,8 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 				return l.lostError(layer)
 			}
 			if n.busy > 0 && n.have+n.busy >= k {
-				break // what is missing is being written
+				wake = time.Time{} // what is missing is being written, and says when
+				break
 			}
 			if err := ctx.Err(); err != nil {
 				return err
