@@ -14,10 +14,7 @@ import (
 // and rounded once, so outputs change within rounding. A pair whose folded
 // weights are not finite stays as it is.
 func foldBatchNorm(g *graph.Graph) (bool, error) {
-	makers := map[string]*graph.Node{}
-	for _, n := range g.Nodes {
-		makers[n.Outputs[0]] = n
-	}
+	makers := makersOf(g)
 	readers := g.Consumers()
 	before := len(g.Nodes)
 	g.Nodes = slices.DeleteFunc(g.Nodes, func(bn *graph.Node) bool {
@@ -81,18 +78,4 @@ func foldInto(g *graph.Graph, conv, bn *graph.Node) bool {
 
 func finite(x []float32) bool {
 	return !slices.ContainsFunc(x, func(v float32) bool { return math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) })
-}
-
-// addConstant adds a constant under that name, lengthened until it is new, and
-// returns the name.
-func addConstant(g *graph.Graph, name string, t *tensor.Tensor) string {
-	for {
-		if _, taken := g.Infos[name]; !taken {
-			break
-		}
-		name += "_"
-	}
-	g.Constants[name] = t
-	g.Infos[name] = graph.Info{Type: t.Type, Shape: t.Shape}
-	return name
 }

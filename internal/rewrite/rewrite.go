@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"starling/internal/graph"
+	"starling/internal/tensor"
 )
 
 // A rule rewrites every place of the graph where it applies and says whether
@@ -22,6 +23,9 @@ func rules() []rule {
 	return []rule{
 		{"fold constants", foldConstants},
 		{"fold batch normalisation", foldBatchNorm},
+		{"fold pads", foldPads},
+		{"lower transposes", lowerTransposes},
+		{"merge transposes", mergeTransposes},
 		{"remove identities", removeIdentities},
 		{"remove what is dead", removeDead},
 	}
@@ -56,5 +60,24 @@ func replaceInput(g *graph.Graph, name, by string) {
 				n.Inputs[i] = by
 			}
 		}
+	}
+}
+
+// addConstant adds a constant under that name, lengthened until it is new, and
+// returns the name.
+func addConstant(g *graph.Graph, name string, t *tensor.Tensor) string {
+	name = newName(g, name)
+	g.Constants[name] = t
+	g.Infos[name] = graph.Info{Type: t.Type, Shape: t.Shape}
+	return name
+}
+
+// newName lengthens the name of a value until it is new.
+func newName(g *graph.Graph, name string) string {
+	for {
+		if _, taken := g.Infos[name]; !taken {
+			return name
+		}
+		name += "_"
 	}
 }

@@ -64,6 +64,11 @@ func (b *builder) weights(low float32, shape ...int) string {
 	return b.constant(t)
 }
 
+// vector adds a constant of int64.
+func (b *builder) vector(values ...int64) string {
+	return b.constant(tensor.FromSlice(values, len(values)))
+}
+
 func fill(r *rand.Rand, t *tensor.Tensor, low float32) {
 	for i := range t.F32() {
 		t.F32()[i] = low + 2*r.Float32()
@@ -174,6 +179,40 @@ func TestRules(t *testing.T) {
 			y := b.node("Relu", nil, x)
 			return []string{b.node("Identity", nil, x), y, b.node("Dropout", nil, y)}
 		}},
+		{"pads", func(b *builder) []string {
+			x := b.node("Pad", nil, b.input(1, 2, 4, 4), b.vector(0, 0, 0, 0, 0, 0, 1, 1))
+			return []string{
+				b.node("Conv", graph.Attrs{"strides": []int64{2, 2}}, x, b.weights(-1, 3, 2, 3, 3)),
+				b.node("Conv", one, x, b.weights(-1, 3, 2, 3, 3)),
+			}
+		}},
+		{"pads_kept", func(b *builder) []string {
+			x, w := b.input(1, 2, 4, 4), b.weights(-1, 3, 2, 3, 3)
+			channels := b.node("Pad", nil, b.input(1, 1, 4, 4), b.vector(0, 1, 0, 0, 0, 0, 0, 0))
+			ones := b.node("Pad", nil, x, b.vector(0, 0, 0, 0, 0, 0, 1, 1), b.weights(1))
+			edges := b.node("Pad", graph.Attrs{"mode": "edge"}, x, b.vector(0, 0, 0, 0, 0, 0, 1, 1))
+			less := b.node("Pad", nil, x, b.vector(0, 0, -1, 0, 0, 0, 1, 1))
+			same := b.node("Pad", nil, x, b.vector(0, 0, 0, 0, 0, 0, 1, 1))
+			return []string{
+				b.node("Conv", nil, channels, w), b.node("Conv", nil, ones, w), b.node("Conv", nil, edges, w), b.node("Conv", nil, less, w),
+				b.node("Conv", graph.Attrs{"auto_pad": "SAME_UPPER"}, same, w),
+			}
+		}},
+		{"transposes", func(b *builder) []string {
+			back, there := graph.Attrs{"perm": []int64{0, 2, 3, 1}}, graph.Attrs{"perm": []int64{0, 3, 1, 2}}
+			x := b.node("Transpose", there, b.input(1, 4, 4, 2)) // as TensorFlow's models are exported
+			x = b.node("Transpose", back, b.node("Conv", one, x, b.weights(-1, 3, 2, 3, 3)))
+			x = b.node("Add", nil, b.node("Relu", nil, x), b.weights(-1))
+			y := b.node("Transpose", back, b.input(1, 3, 4, 4))
+			x = b.node("Transpose", there, b.node("Mul", nil, x, b.node("Clip", nil, y, b.weights(-1), b.weights(1))))
+			pooled := b.node("Transpose", back, b.node("GlobalAveragePool", nil, x))
+			return []string{b.node("Conv", one, x, b.weights(-1, 2, 3, 3, 3)), pooled}
+		}},
+		{"transposes_kept", func(b *builder) []string {
+			t := b.node("Transpose", nil, b.input(2, 3))
+			u := b.node("Transpose", nil, b.input(2, 3))
+			return []string{t, b.node("Relu", nil, t), b.node("Add", nil, u, b.weights(-1, 2)), b.node("Softmax", nil, b.node("Transpose", nil, b.input(2, 3)))}
+		}},
 		{"dead", func(b *builder) []string {
 			x, _ := b.input(2, 3), b.input(4)
 			b.node("Add", nil, b.node("Relu", nil, x), b.weights(0, 3))
@@ -239,7 +278,12 @@ func randomGraph(t testing.TB, r *rand.Rand) *graph.Graph {
 	}
 	for range 3 + r.IntN(15) {
 		var y string
-		switch r.IntN(8) {
+		switch r.IntN(11) {
+		case 8, 9:
+			y = b.node("Transpose", graph.Attrs{"perm": [][]int64{{0, 1, 3, 2}, {0, 1, 2, 3}}[r.IntN(2)]}, full())
+		case 10:
+			around := b.node("Pad", nil, full(), b.vector(0, 0, 1, 0, 0, 0, 1, 2))
+			y = b.node("Conv", nil, around, b.weights(-1, channels, channels, 3, 3))
 		case 0:
 			y = b.node("Conv", pads, full(), b.weights(-1, channels, channels, 3, 3))
 		case 1:
