@@ -59,8 +59,10 @@ func (e *expansion) take(n *Node) {
 
 // name is a new name that begins so.
 func (e *expansion) name(begin string) string {
-	for i := 0; ; i++ {
-		if name := fmt.Sprintf("%s/%d", begin, i); !e.p.names[name] {
+	for {
+		name := fmt.Sprintf("%s/%d", begin, e.p.next[begin])
+		e.p.next[begin]++
+		if !e.p.names[name] {
 			e.p.names[name] = true
 			return name
 		}

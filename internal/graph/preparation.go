@@ -14,18 +14,19 @@ type preparation struct {
 	users  map[string][]*Node // of each value; nil stands for the graph itself, or a node to come
 	finite map[string]bool    // constants already checked
 	names  map[string]bool    // of values and nodes
+	next   map[string]int     // the number to try next for a name that begins so
 	added  int                // nodes that took the place of others
 }
 
 // maxAdded limits the nodes that are written in place of others: a Loop is as
 // many bodies as it takes turns.
-const maxAdded = 1 << 17
+const maxAdded = 1 << 15
 
 // infer validates every node, writes those that are defined by others as these,
 // and fills g.Infos. Nodes that are unsupported, and those that depend on them,
 // are passed over.
 func (g *Graph) infer() error {
-	p := &preparation{g: g, users: g.Consumers(), finite: map[string]bool{}, names: map[string]bool{}}
+	p := &preparation{g: g, users: g.Consumers(), finite: map[string]bool{}, names: map[string]bool{}, next: map[string]int{}}
 	g.Infos = map[string]Info{}
 	for name, t := range g.Constants {
 		g.Infos[name], p.names[name] = Info{t.Type, t.Shape}, true
