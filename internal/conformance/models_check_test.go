@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,7 +172,7 @@ func TestVoiceDetectorFedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	const context64, window = 64, 512 // samples before each window, and of it
-	samples := make([]float32, context64)
+	samples := slices.Repeat([]float32{0}, context64)
 	for b := wav[strings.Index(string(wav), "data")+8:]; len(b) > 1; b = b[2:] {
 		samples = append(samples, float32(int16(binary.LittleEndian.Uint16(b)))/32768)
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"starling/internal/graph"
 	"starling/internal/tensor"
 )
@@ -55,7 +57,7 @@ func (c *compiler) einsum(n *graph.Node) error {
 	if c.info(n.Inputs[0]).Type == tensor.Float64 {
 		op = &einsumOp[float64]{o}
 	}
-	c.emit(op, append(in, o.dst, o.at)...)
+	c.emit(op, slices.Concat(in, []int{o.dst, o.at})...)
 	return nil
 }
 

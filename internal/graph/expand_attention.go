@@ -65,8 +65,8 @@ func expandAttention(c *call, e *expansion) error {
 	scores := e.add("MatMul", nil, e.add("Mul", nil, values[0], root),
 		e.add("Mul", nil, e.transpose(a.repeated(values[1]), 0, 1, 3, 2), root))
 	outputs := []string{scores}
-	if cap := n.Attrs.Float("softcap", 0); cap > 0 {
-		scores = e.add("Mul", nil, e.add("Tanh", nil, e.add("Div", nil, scores, e.scalar(cap))), e.scalar(cap))
+	if most := n.Attrs.Float("softcap", 0); most > 0 {
+		scores = e.add("Mul", nil, e.add("Tanh", nil, e.add("Div", nil, scores, e.scalar(most))), e.scalar(most))
 	}
 	outputs = append(outputs, scores)
 	bias, err := a.bias()
