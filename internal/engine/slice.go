@@ -17,13 +17,14 @@ type Slice struct {
 
 	// Exactly one of these is set.
 	weights []float32      // [Rows,Cols], dense and a batch of one
+	sparse  *kernel.Sparse // the same, many weights being zero
 	packed  *kernel.Packed // dense, larger batches
 	conv    *kernel.Conv
 }
 
-// NewSlice returns the slice of weights w, f32 [Rows,Cols] row-major. w is kept
-// and read in place where the batch is 1 (it may be a read-only mapping of a
-// file); else it is copied in the kernels' own order and not kept.
+// NewSlice returns the slice of weights w, f32 [Rows,Cols] row-major. w is copied
+// in the kernels' own order, without zeros if there are many, or kept and read in
+// place (it may be a read-only mapping of a file); it must not be written.
 func NewSlice(l Linear, w []float32) (*Slice, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
@@ -36,7 +37,9 @@ func NewSlice(l Linear, w []float32) (*Slice, error) {
 	case l.Op == "Conv":
 		s.conv = kernel.NewConv(l.Conv, w, l.Rows)
 	case l.Outer == 1:
-		s.weights = w
+		if s.sparse = kernel.NewSparse(w, l.Rows, l.Cols); s.sparse == nil {
+			s.weights = w
+		}
 	default:
 		s.packed = kernel.Pack(w, l.Rows, l.Cols)
 	}
@@ -70,6 +73,10 @@ func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *
 			return false
 		}
 		end := min(r+step, rows)
+		if s.sparse != nil {
+			s.sparse.Gemv(p, dst[r:end], x, r, end)
+			continue
+		}
 		kernel.Gemv(p, dst[r:end], s.weights[r*cols:end*cols], x, end-r, cols)
 	}
 	return true

@@ -109,9 +109,10 @@ type Conv struct {
 	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
 	rows    int
 	tiles   *tiling
-	filters []float32 // [Groups] × packFilters, or packColumns if narrow; as given if depthwise
-	taps    [][]tap   // by K block
-	narrow  bool      // the cells are the rows of the product, the filters its columns
+	filters []float32      // [Groups] × packFilters, or packColumns if narrow; as given if depthwise
+	taps    [][]tap        // by K block
+	narrow  bool           // the cells are the rows of the product, the filters its columns
+	sparse  *sparseFilters // in place of filters, if many are zero
 	direct  *depthwise
 	zeros   []float32 // a bias in place of none
 }
@@ -120,7 +121,11 @@ type Conv struct {
 // those of the whole layer (rows == g.M) or, with one group, of a slice of it.
 // g must be valid. w may be kept and must not be written while the Conv is in
 // use. Which kernel runs depends on g only, never on rows.
-func NewConv(g Conv2D, w []float32, rows int) *Conv {
+func NewConv(g Conv2D, w []float32, rows int) *Conv { return newConv(g, w, rows, maxSparseFilters) }
+
+// newConv is NewConv for a greatest share of steps that are not zero with which
+// others are left out.
+func newConv(g Conv2D, w []float32, rows int, mostKept float64) *Conv {
 	if err := g.Validate(); err != nil {
 		panic(err)
 	}
@@ -139,14 +144,17 @@ func NewConv(g Conv2D, w []float32, rows int) *Conv {
 	}
 	per := rows / g.Groups
 	t := tilesOfLevel()
-	c := &Conv{g: g, rows: rows, tiles: t, narrow: t.narrow(g.OH * g.OW), zeros: negativeZeros(rows)}
-	size, pack := t.high(per)*k, t.packFilters // of a group
-	if c.narrow {
-		size, pack = t.wide(per)*k, t.packColumns
-	}
-	c.filters = make([]float32, g.Groups*size)
-	for i := range g.Groups {
-		pack(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
+	c := &Conv{g: g, rows: rows, tiles: t, zeros: negativeZeros(rows)}
+	if c.sparse = newSparseFilters(t, w[:rows*k], g.Groups, per, k, mostKept); c.sparse == nil {
+		c.narrow = t.narrow(g.OH * g.OW)
+		size, pack := t.high(per)*k, t.packFilters // of a group
+		if c.narrow {
+			size, pack = t.wide(per)*k, t.packColumns
+		}
+		c.filters = make([]float32, g.Groups*size)
+		for i := range g.Groups {
+			pack(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
+		}
 	}
 	step := t.kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {
@@ -160,6 +168,7 @@ type convJob struct {
 	dst, x           []float32
 	mBlocks, nBlocks int
 	mStep, nStep     int
+	skip             bool // zeros may be left out
 	end              ending
 	stop             *atomic.Bool
 	stopped          atomic.Bool
@@ -185,6 +194,7 @@ func (c *Conv) Run(p *Pool, dst, x []float32, after After, stop *atomic.Bool) bo
 	}
 	j := convJobs.get()
 	j.c, j.dst, j.x, j.end, j.stop = c, dst, x, after.ending(c.zeros), stop
+	j.skip = c.sparse != nil && c.sparse.skip.holds(x[:g.N*g.C*g.H*g.W])
 	j.stopped.Store(false)
 	p.run(j, j.plan(p.Threads()))
 	ok := !j.stopped.Load()
@@ -209,8 +219,12 @@ func (j *convJob) plan(threads int) int {
 	}
 	j.nStep = blockPanels(ceilDiv(cells, t.n), t.blockN/t.n, maps, threads) * t.n
 	j.nBlocks = ceilDiv(cells, j.nStep)
-	mPanels := ceilDiv(per, t.m)
-	j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, threads) * t.m
+	high := t.m
+	if c.sparse != nil {
+		high = sparseM
+	}
+	mPanels := ceilDiv(per, high)
+	j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, threads) * high
 	j.mBlocks = ceilDiv(per, j.mStep)
 	return maps * j.nBlocks * j.mBlocks
 }
@@ -233,7 +247,6 @@ func (j *convJob) runBlock(i int) {
 	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
 	m, n := min(j.mStep, per-m0), min(j.nStep, cells-n0)
 	high, step := t.high(per), t.kBlock(k)
-	filters := c.filters[group*high*k:]
 	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
 	at := (image*c.rows+group*per+m0)*cells + n0
 	dst, end := j.dst[at:], j.end.from(group*per+m0, at)
@@ -256,10 +269,14 @@ func (j *convJob) runBlock(i int) {
 				j.stopped.Store(true)
 				return
 			}
-			rows := min(t.blockM, m-row)
-			a := filters[high*k0+(m0+row)*kc:]
+			to, rows, then := dst[row*cells:], min(t.blockM, m-row), last.from(row, row*cells)
+			if c.sparse != nil {
+				c.sparse.multiply(to, cells, group, kb, m0+row, b, rows, n, kc, j.skip, then)
+				continue
+			}
+			a := c.filters[high*(group*k+k0)+(m0+row)*kc:]
 			ahead := a[t.high(rows)*kc:]
-			t.multiply(dst[row*cells:], cells, a, b, rows, n, kc, kb == 0, last.from(row, row*cells), ahead[:min(len(ahead), rows*kc)])
+			t.multiply(to, cells, a, b, rows, n, kc, kb == 0, then, ahead[:min(len(ahead), rows*kc)])
 		}
 	}
 }

@@ -27,6 +27,12 @@ func main() {
 	a.write(filepath.Join(*out, "gen_avx2_amd64"))
 
 	a = &asm{arch: "amd64"}
+	sparseX86(a, "AVX2", 8)
+	sparseX86(a, "AVX512", 16)
+	magnitudes(a)
+	a.write(filepath.Join(*out, "gen_sparse_amd64"))
+
+	a = &asm{arch: "amd64"}
 	gemm512(a)
 	gemv512(a)
 	packRun512(a)
@@ -48,6 +54,10 @@ func main() {
 	elementwiseNEON(a)
 	peakNEON(a)
 	a.write(filepath.Join(*out, "gen_neon_arm64"))
+
+	a = &asm{arch: "arm64"}
+	sparseNEON(a, 16)
+	a.write(filepath.Join(*out, "gen_sparse_arm64"))
 
 	a = &asm{arch: "arm"}
 	gemmVFP(a)
