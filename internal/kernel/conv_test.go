@@ -139,7 +139,12 @@ func TestConvGeometries(t *testing.T) {
 	dilated.DilationH, dilated.DilationW = 2, 3
 	uneven := conv2D(4, 9, 33, 6, 3, 2, 0)
 	uneven.PadLeft, uneven.PadBottom = 3, 1
+	shifted := conv2D(9, 7, 9, 5, 1, 2, 0)
+	shifted.PadTop, shifted.PadLeft = 1, 1
 	cases := map[string]Conv2D{
+		"pointwise, shifted":  geometry(shifted),
+		"wide, stride 2":      conv2D(3, 40, 141, 8, 3, 2, 1),
+		"5x5 stride 4":        conv2D(4, 37, 38, 6, 5, 4, 1),
 		"3x3 pad 1":           conv2D(8, 14, 14, 13, 3, 1, 1),
 		"narrow map":          conv2D(30, 7, 7, 9, 3, 1, 1),
 		"narrow, K blocks":    conv2D(60, 7, 7, 83, 3, 1, 1),

@@ -136,6 +136,19 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 	gemvRowsAVX2(&dst[0], &w[0], &x[0], rows, k, &laneMask[16-k%16])
 }
 
+// evenRuns says whether packEven gains anything.
+func evenRuns() bool { return avx512 }
+
+// packEven is packRun for a stride of 2. It reads twice as many cells as there
+// are lanes, rounded up to 16, from the first on.
+func packEven(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
+	if !avx512 {
+		packPortable(dst, src, cols, taps, width, h, w, step, merge, 2)
+		return
+	}
+	packEvenAVX512(&dst[0], &src[0], cols, &taps[0], len(taps), width, h, w, step, asInt(merge))
+}
+
 // runsWrap says that packRun takes runs that go on in the next row of the map.
 const runsWrap = true
 
@@ -146,7 +159,7 @@ func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step in
 	case avx2 && width == 16:
 		packRunAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step, asInt(merge))
 	default:
-		packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
+		packPortable(dst, src, cols, taps, width, h, w, step, merge, 1)
 	}
 }
 
@@ -157,7 +170,7 @@ func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step
 	case avx2 && width == 16:
 		packGatherAVX2(&dst[0], &src[0], cols, &taps[0], len(taps), h, w, step)
 	default:
-		packPortable(dst, src, cols, taps, width, h, w, step, false, false)
+		packPortable(dst, src, cols, taps, width, h, w, step, false, 0)
 	}
 }
 

@@ -91,6 +91,9 @@ var span = [48]int32{
 	24: -1, 25: -1, 26: -1, 27: -1, 28: -1, 29: -1, 30: -1, 31: -1,
 }
 
+// evenRuns says that packEven may be called.
+func evenRuns() bool { return false }
+
 // runsWrap says that packRun takes runs that go on in the next row of the map.
 const runsWrap = false
 
@@ -98,7 +101,7 @@ const runsWrap = false
 // as a tile is high.
 func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	if !neon || width != 16 {
-		packPortable(dst, src, cols, taps, width, h, w, step, merge, true)
+		packPortable(dst, src, cols, taps, width, h, w, step, merge, 1)
 		return
 	}
 	begin, end, keep := 0, width, 0
@@ -124,7 +127,7 @@ func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step in
 		_ = dst[d+((int(t.count)-1)*step+1)*width-1]
 		switch {
 		case at < 0 || past > len(src): // lanes outside the map would be read outside src
-			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, merge, true)
+			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, merge, 1)
 		case from == 0 && to == width:
 			packCopyNEON(&dst[d], &src[at], int(t.count), h*w, step)
 		default:
@@ -135,7 +138,7 @@ func packRun(dst, src []float32, cols *columns, taps []tap, width, h, w, step in
 
 func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step int) {
 	if !neon || width != 16 {
-		packPortable(dst, src, cols, taps, width, h, w, step, false, false)
+		packPortable(dst, src, cols, taps, width, h, w, step, false, 0)
 		return
 	}
 	top, bottom, left, right := cols.y[0], cols.y[0], cols.x[0], cols.x[0]
@@ -146,7 +149,7 @@ func packGather(dst, src []float32, cols *columns, taps []tap, width, h, w, step
 	for i := range taps {
 		t := &taps[i]
 		if top+t.dy < 0 || int(bottom+t.dy) >= h || left+t.dx < 0 || int(right+t.dx) >= w {
-			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, false, false)
+			packPortable(dst, src, cols, taps[i:i+1], width, h, w, step, false, 0)
 			continue
 		}
 		d, at := int(t.row)*width, int(t.channel)*h*w+int(cols.at[0]+t.off)
@@ -226,3 +229,7 @@ func vecBiasClamp(dst []float32, bias, lo, hi float32) {
 }
 
 func vecDiv(dst, a, b []float32) { vecDivPortable(dst, a, b) }
+
+func packEven(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
+	packPortable(dst, src, cols, taps, width, h, w, step, merge, 2)
+}

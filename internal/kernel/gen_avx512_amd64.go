@@ -22,6 +22,12 @@ func gemvRowsAVX512(dst *float32, w *float32, x *float32, rows int, k int, mask 
 //go:noescape
 func packRunAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int, merge int)
 
+// packEvenAVX512 is packPortable for a run of stride 2; count is the number of taps, merge is 0 or 1.
+// With merge, lanes inside the run must hold +0 before.
+//
+//go:noescape
+func packEvenAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int, merge int)
+
 // packGatherAVX512 is packPortable for columns anywhere; count is the number of taps.
 //
 //go:noescape

@@ -1752,6 +1752,102 @@ next:
 	VZEROUPPER
 	RET
 
+// func packEvenAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int, merge int)
+TEXT ·packEvenAVX512(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ cols+16(FP), R8
+	MOVQ taps+24(FP), R9
+	MOVQ count+32(FP), R10
+	MOVQ width+40(FP), R13
+	MOVQ h+48(FP), R11
+	MOVQ w+56(FP), AX
+	MOVQ step+64(FP), R12
+	MOVQ merge+72(FP), R15
+	// DI dst; SI src; R8 columns, then free; R9 taps; R10 taps left; R11 bytes of a plane; R12 bytes between rows of a tap
+	// BX src and DX dst at a channel; CX channels left; R13 columns in the panel, then free
+	// Z8 h; Z9 w; Z10, Z11 y and Z12, Z13 x of the columns; K1, K2 lanes inside the map; K3, K4 lanes of the panel
+	VPBROADCASTD R11, Z8
+	VPBROADCASTD AX, Z9
+	IMULQ AX, R11
+	SHLQ $2, R11
+	MOVQ $1, BX
+	MOVQ R13, CX
+	SHLQ CX, BX
+	DECQ BX
+	KMOVW BX, K3
+	SHRQ $16, BX
+	KMOVW BX, K4
+	SHLQ $2, R13
+	IMULQ R13, R12
+	VMOVDQU32 0(R8), Z10
+	VMOVDQU32 64(R8), Z11
+	VMOVDQU32 128(R8), Z12
+	VMOVDQU32 192(R8), Z13
+	// Z14 where even cells are
+	VMOVDQU32 ·evens(SB), Z14
+	MOVLQSX 256(R8), R8
+tap:
+	VPBROADCASTD (R9), Z2
+	VPBROADCASTD 4(R9), Z3
+	VPADDD Z10, Z2, Z4
+	VPADDD Z12, Z3, Z5
+	VPCMPUD $1, Z8, Z4, K1
+	VPCMPUD $1, Z9, Z5, K1, K1
+	VPADDD Z11, Z2, Z4
+	VPADDD Z13, Z3, Z5
+	VPCMPUD $1, Z8, Z4, K2
+	VPCMPUD $1, Z9, Z5, K2, K2
+	MOVLQSX 8(R9), BX
+	ADDQ R8, BX
+	// K5, K6 lanes that are written: with merge, those inside the map
+	KMOVW K1, K5
+	KMOVW K2, K6
+	TESTQ R15, R15
+	JNZ merge
+	KMOVW K3, K5
+	KMOVW K4, K6
+merge:
+	MOVLQSX 20(R9), CX
+	IMULQ R11, CX
+	LEAQ (CX)(BX*4), BX
+	ADDQ SI, BX
+	MOVLQSX 16(R9), DX
+	IMULQ R13, DX
+	ADDQ DI, DX
+	MOVLQSX 12(R9), CX
+	CMPQ R13, $64
+	JGT wide
+narrow:
+	VMOVUPS 0(BX), Z0
+	VMOVUPS 64(BX), Z1
+	VPERMT2PS.Z Z1, Z14, K1, Z0
+	VMOVUPS Z0, K5, 0(DX)
+	ADDQ R11, BX
+	ADDQ R12, DX
+	DECQ CX
+	JNZ narrow
+	JMP next
+wide:
+	VMOVUPS 0(BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVUPS 128(BX), Z2
+	VMOVUPS 192(BX), Z3
+	VPERMT2PS.Z Z1, Z14, K1, Z0
+	VPERMT2PS.Z Z3, Z14, K2, Z2
+	VMOVUPS Z0, K5, 0(DX)
+	VMOVUPS Z2, K6, 64(DX)
+	ADDQ R11, BX
+	ADDQ R12, DX
+	DECQ CX
+	JNZ wide
+next:
+	ADDQ $24, R9
+	DECQ R10
+	JNZ tap
+	VZEROUPPER
+	RET
+
 // func packGatherAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int)
 TEXT ·packGatherAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI

@@ -36,7 +36,8 @@ func tapsOf(g Conv2D, k0, k1 int) []tap {
 type columns struct{ y, x, at [maxTileN]int32 }
 
 // maxRuns is the most runs of neighbouring cells for which a panel is packed
-// run by run; one gather costs about as much as four runs.
+// run by run; one gather costs about as much as four runs. Runs of every second
+// cell cost more and pay where there are two at most.
 const maxRuns = 3
 
 // packPanel fills the panel dst [kc][width] with columns [n0, n0+n) of the
@@ -51,19 +52,25 @@ func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
 		packRun(dst, x, &cols, taps, width, g.H, g.W, step, false)
 		return
 	}
-	if runs := (ox+n-1)/g.OW + 1; g.StrideW == 1 && runs <= maxRuns {
+	runs := (ox+n-1)/g.OW + 1
+	even := evenRuns() && g.StrideW == 2 && g.OW >= 2*width && g.readable(oy, ox, runs, taps)
+	if even || g.StrideW == 1 && runs <= maxRuns {
 		for lane := 0; lane < n; {
 			length := min(n-lane, g.OW-ox)
-			y, x0 := oy*g.StrideH-g.PadTop, ox-g.PadLeft
+			y, x0 := oy*g.StrideH-g.PadTop, ox*g.StrideW-g.PadLeft
 			var cols columns
 			for l := range cols.y {
 				cols.y[l], cols.x[l] = math.MinInt32, 0
 				if l >= lane && l < lane+length {
-					cols.y[l], cols.x[l] = int32(y), int32(x0+l-lane)
+					cols.y[l], cols.x[l] = int32(y), int32(x0+(l-lane)*g.StrideW)
 				}
 			}
-			cols.at[0] = int32(y*g.W + x0 - lane)
-			packRun(dst, x, &cols, taps, width, g.H, g.W, step, lane > 0)
+			cols.at[0] = int32(y*g.W + x0 - lane*g.StrideW)
+			if even {
+				packEven(dst, x, &cols, taps, width, g.H, g.W, step, lane > 0)
+			} else {
+				packRun(dst, x, &cols, taps, width, g.H, g.W, step, lane > 0)
+			}
 			lane, oy, ox = lane+length, oy+1, 0
 		}
 		return
@@ -86,4 +93,22 @@ func (g *Conv2D) columns(oy, ox, n int) (cols columns) {
 		}
 	}
 	return cols
+}
+
+// readable says whether the cells that packEven reads for runs from (oy,ox) on,
+// whole registers of them, all lie in the map.
+func (g *Conv2D) readable(oy, ox, runs int, taps []tap) bool {
+	first := (oy*g.StrideH-g.PadTop)*g.W + ox*g.StrideW - g.PadLeft
+	last := first
+	if runs > 1 {
+		last = ((oy+runs-1)*g.StrideH-g.PadTop)*g.W - g.PadLeft
+		first = min(first, (oy+1)*g.StrideH*g.W-g.PadTop*g.W-g.PadLeft-maxTileN*g.StrideW)
+	}
+	for i := range taps {
+		off := int(taps[i].off)
+		if first+off < 0 || last+off+2*maxTileN > g.H*g.W {
+			return false
+		}
+	}
+	return true
 }

@@ -77,17 +77,17 @@ func sumLanes(lane *[16]float32, row, x []float32) float32 {
 // packPortable fills one panel of an implicit im2col matrix: for each tap and
 // each of its channels one row of width values of src [channels, h, w], zero
 // where the tap lies in the padding. The rows of a tap are step rows apart in
-// dst. A run has its columns side by side in src: lane l reads at[0]+l, else
-// at[l]. With merge, lanes outside the run keep what dst has; a run leaves zero
+// dst. A run has its columns stride cells apart in src: lane l reads at[0] +
+// l·stride; without one, stride being 0, it reads at[l]. With merge, lanes outside the run keep what dst has; a run leaves zero
 // in them otherwise.
-func packPortable(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge, run bool) {
+func packPortable(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool, stride int) {
 	plane := h * w
 	for i := range taps {
 		t := &taps[i]
 		for l := range width {
 			at := cols.at[l]
-			if run {
-				at = cols.at[0] + int32(l)
+			if stride > 0 {
+				at = cols.at[0] + int32(l*stride)
 			}
 			y, x := cols.y[l]+t.dy, cols.x[l]+t.dx
 			in := y >= 0 && int(y) < h && x >= 0 && int(x) < w

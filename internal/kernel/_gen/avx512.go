@@ -313,6 +313,26 @@ func packRun512(a *asm) {
 	})
 }
 
+func packEven512(a *asm) {
+	a.fn("packEvenAVX512", "packEvenAVX512 is packPortable for a run of stride 2; count is the number of taps, merge is 0 or 1.\nWith merge, lanes inside the run must hold +0 before.",
+		append(append([]arg{}, packArgs512...), arg{"merge", "int", "R15"})...)
+	pack512(a, func() {
+		a.note("Z14 where even cells are")
+		a.op("VMOVDQU32 ·evens(SB), Z14")
+		a.op("MOVLQSX 256(R8), R8")
+	}, true, func(vectors int) {
+		for v := range 2 * vectors {
+			a.op("VMOVUPS %d(BX), Z%d", 64*v, v)
+		}
+		for v := range vectors {
+			a.op("VPERMT2PS.Z Z%d, Z14, K%d, Z%d", 2*v+1, 1+v, 2*v)
+		}
+		for v := range vectors {
+			a.op("VMOVUPS Z%d, K%d, %d(DX)", 2*v, 5+v, 64*v)
+		}
+	})
+}
+
 func packGather512(a *asm) {
 	a.fn("packGatherAVX512", "packGatherAVX512 is packPortable for columns anywhere; count is the number of taps.", packArgs512...)
 	pack512(a, func() {

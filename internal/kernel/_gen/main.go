@@ -36,6 +36,7 @@ func main() {
 	gemm512(a)
 	gemv512(a)
 	packRun512(a)
+	packEven512(a)
 	packGather512(a)
 	transposed512(a)
 	depthwise512(a)
