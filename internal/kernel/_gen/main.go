@@ -45,6 +45,20 @@ func main() {
 	peak512(a)
 	a.write(filepath.Join(*out, "gen_avx512_amd64"))
 
+	a = &asm{arch: "amd64"}
+	mul512(a)
+	mul256(a)
+	mulAMX(a)
+	packRuns(a)
+	finish(a)
+	finish512(a)
+	outer(a)
+	widen(a)
+	gemvBytes(a)
+	gemvWide(a)
+	depthwiseBytes(a)
+	a.write(filepath.Join(*out, "gen_int8_amd64"))
+
 	a = &asm{arch: "arm64"}
 	gemmNEON(a)
 	gemvNEON(a)

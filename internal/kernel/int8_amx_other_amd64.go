@@ -1,0 +1,5 @@
+//go:build !noasm && !linux
+
+package kernel
+
+func allowAMX() bool { return false }

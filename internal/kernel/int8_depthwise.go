@@ -1,0 +1,44 @@
+package kernel
+
+// depthwise prepares a convolution in which every channel has a filter of its
+// own. Zero points are taken out of the weights, which become int16.
+func (c *QuantConv) depthwise(w *Weights) {
+	g := &c.g
+	area := g.KH * g.KW
+	pairs := ceilDiv(area, 2)
+	c.terms.sums = make([]int32, g.C)
+	c.taps = make([]int32, g.C*pairs)
+	c.offs = make([]int32, 2*pairs)
+	for t := range area {
+		c.offs[t] = int32(c.window.off(g, t/g.KW, t%g.KW))
+	}
+	for m := range g.C {
+		zero := int32(0)
+		if len(w.Zeros) > 0 {
+			zero = w.Zeros[min(m, len(w.Zeros)-1)]
+		}
+		for t := range area {
+			v := intOf(w.Data[m*area+t], w.Signed) - zero
+			c.terms.sums[m] += v
+			c.taps[m*pairs+t/2] |= int32(uint32(uint16(v)) << (t % 2 * 16))
+		}
+	}
+}
+
+// depthwiseBlock computes some rows of some maps of a depthwise convolution.
+func (j *quantConvJob) depthwiseBlock(i int) {
+	c, g, w := j.c, &j.c.g, &j.c.window
+	oy, m0 := i%j.nBlocks*j.nStep, i/j.nBlocks*j.mStep
+	rows := min(j.nStep, g.OH-oy)
+	scratch := scratches8.get()
+	defer scratches8.put(scratch)
+	sums := grown(&scratch.c, rows*g.OW+maxSchemeN)
+	pairs := len(c.offs) / 2
+	for m := m0; m < min(m0+j.mStep, g.N*g.C); m++ {
+		ch := m % g.C
+		src := j.src[m*w.plane+oy*g.StrideH*w.line:]
+		depthwiseSums(sums, src, j.x.Signed, c.taps[ch*pairs:(ch+1)*pairs], c.offs, rows, g.OW, g.StrideH*w.line)
+		out := j.out.cutRows(ch, 1, (m*g.OH+oy)*g.OW)
+		out.finishRows(0, sums, 0, 1, rows*g.OW)
+	}
+}

@@ -1,0 +1,32 @@
+package kernel
+
+// multiply is c [rows,s.n] = A·Bᵀ for packed operands, where rows are as many as
+// are packed. weightsA says that A holds weights, which are signed, and B
+// activations; else it is the other way round.
+func (s *scheme) multiply(c []int32, a, b []uint32, rows, lanes, cols int, weightsA bool) {
+	if rows == 0 || lanes == 0 {
+		clear(c[:rows*s.n])
+		return
+	}
+	_, _, _ = c[rows*s.n-1], a[rows*lanes-1], b[lanes*s.n-1]
+	multiplyTiles(s, c, a, b, rows, lanes, cols, weightsA || s.signedX, !weightsA || s.signedX)
+}
+
+// finishRows writes results of sums c [rows,cols] whose rows are those of the
+// weights; Bias holds all that is added to them. Rows of the results are ldd apart.
+func (o *Output) finishRows(ldd int, c []int32, ldc, rows, cols int) {
+	if o.Sums != nil {
+		sumRows(o.Sums, ldd, c, ldc, rows, cols, o.Bias)
+		return
+	}
+	requantRows(o.Bytes, ldd, c, ldc, rows, cols, o.Bias, o.Scale, o.limits())
+}
+
+// finishCols is finishRows for columns that are the rows of the weights.
+func (o *Output) finishCols(ldd int, c []int32, ldc, rows, cols int) {
+	if o.Sums != nil {
+		sumCols(o.Sums, ldd, c, ldc, rows, cols, o.Bias)
+		return
+	}
+	requantCols(o.Bytes, ldd, c, ldc, rows, cols, o.Bias, o.Scale, o.limits())
+}
