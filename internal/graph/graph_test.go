@@ -176,7 +176,7 @@ func TestPrepareRefuses(t *testing.T) {
 		{"clip by a vector", one(13, "Clip", nil, x, f32(2)), `…bound "x1" of shape [2] is not a scalar`},
 		{"clip by NaN", one(13, "Clip", nil, x, scalar(float32(math.NaN()))), `…a bound is NaN`},
 		{"permutation", one(13, "Transpose", Attrs{"perm": ints(0, 0)}, f32(2, 3)), `…perm [0 0] is no permutation of the axes of [2,3]`},
-		{"scale", one(13, "DequantizeLinear", nil, tensor.New(tensor.Uint8, 3, 2), ramp(3)), `…scale of shape [3] for axis 1 of [3,2]`},
+		{"scale", one(13, "DequantizeLinear", nil, tensor.New(tensor.Uint8, 3, 2), ramp(3)), `…scale of shape [3] for axis 1 of [3,2], want [2]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.graph.Prepare()

@@ -318,47 +318,6 @@ func inferDropout(c *call) (Info, error) {
 	return c.in[0], nil
 }
 
-// inferDequantize: (x - zero)·scale, with one scale (opset 10) or one for
-// every index of an axis (opset 13).
-func inferDequantize(c *call) (Info, error) {
-	x, scale := c.in[0], c.in[1]
-	switch x.Type {
-	case tensor.Uint8, tensor.Int8, tensor.Uint16, tensor.Int16, tensor.Int32:
-	default:
-		return Info{}, fmt.Errorf("input %q is %v, want an integer of at most 32 bits", c.node.Inputs[0], x.Type)
-	}
-	if err := x.check(); err != nil {
-		return Info{}, fmt.Errorf("input %q: %w", c.node.Inputs[0], err)
-	}
-	if scale.Type != tensor.Float32 {
-		return Info{}, fmt.Errorf("scale %q is %v: only float32 is computed", c.node.Inputs[1], scale.Type)
-	}
-	if c.node.Attrs.Int("block_size", 0) != 0 {
-		return Info{}, fmt.Errorf("blocked scales are not supported")
-	}
-	// TensorProto.FLOAT is 1; 0 means the type of the scale.
-	if d := c.node.Attrs.Int("output_dtype", 0); d > 1 || d < 0 {
-		return Info{}, fmt.Errorf("output_dtype %d is not supported: only float32 (1) is computed", d)
-	}
-	if one := len(scale.Shape) <= 1 && scale.Shape.Elements() == 1; !one {
-		axis, err := c.axis(1, len(x.Shape), len(x.Shape))
-		if err != nil {
-			return Info{}, err
-		}
-		if !scale.Shape.Equal(tensor.Shape{x.Shape[axis]}) {
-			return Info{}, fmt.Errorf("scale of shape %v for axis %d of %v", scale.Shape, axis, x.Shape)
-		}
-	}
-	if len(c.in) > 2 {
-		zero := c.in[2]
-		if zero.Type != x.Type || zero.Shape.Elements() != scale.Shape.Elements() || len(zero.Shape) > 1 {
-			return Info{}, fmt.Errorf("zero point is %v%v, want the type of %q and the shape of the scale, %v%v",
-				zero.Type, zero.Shape, c.node.Inputs[0], x.Type, scale.Shape)
-		}
-	}
-	return float32Of(x.Shape...), nil
-}
-
 func inferTranspose(c *call) (Info, error) {
 	x := c.shape(0)
 	perm := c.node.Attrs.Ints("perm", nil)

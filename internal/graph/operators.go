@@ -206,7 +206,7 @@ var operators map[string]*operator
 // In init, because operators that are written as others lead back to the table.
 func init() {
 	operators = map[string]*operator{}
-	for _, part := range []map[string]*operator{layers, elementwise, moves, reductions, composites} {
+	for _, part := range []map[string]*operator{layers, elementwise, moves, reductions, composites, quantised} {
 		maps.Copy(operators, part)
 	}
 }

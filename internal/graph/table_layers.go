@@ -25,19 +25,7 @@ var layers = map[string]*operator{
 	}},
 	// Constant nodes are gone before nodes are validated.
 	"Constant": {},
-	"Conv": {minInputs: 2, maxInputs: 3, finite: true, infer: inferConv, attrs: map[string]attr{
-		"auto_pad":     {kind: kindString},
-		"dilations":    {kind: kindInts},
-		"group":        {kind: kindInt},
-		"kernel_shape": {kind: kindInts},
-		"pads":         {kind: kindInts},
-		"strides":      {kind: kindInts},
-	}},
-	"DequantizeLinear": {minInputs: 2, maxInputs: 3, other: own, finite: true, infer: inferDequantize, attrs: map[string]attr{
-		"axis":         {kind: kindInt, from: 13},
-		"block_size":   {kind: kindInt, from: 21},
-		"output_dtype": {kind: kindInt, from: 23},
-	}},
+	"Conv":     {minInputs: 2, maxInputs: 3, finite: true, infer: inferConv, attrs: convAttrs},
 	"Gemm": {minInputs: 2, maxInputs: 3, finite: true, infer: inferGemm, attrs: map[string]attr{
 		"alpha":     {kind: kindFloat},
 		"beta":      {kind: kindFloat},

@@ -152,3 +152,18 @@ func depthwiseSignedAVX2(dst *int32, src *byte, w *int32, off *int32, pairs int,
 //
 //go:noescape
 func depthwiseUnsignedAVX2(dst *int32, src *byte, w *int32, off *int32, pairs int, rows int, cols int, step int)
+
+// quantizeAVX2 is quantizePortable for n elements, a multiple of 8 and at least that.
+//
+//go:noescape
+func quantizeAVX2(dst *byte, x *float32, n int, zero int, scale float32, lo float32, hi float32)
+
+// dequantizeSignedAVX2 is dequantizePortable for n elements, a multiple of 8 and at least that.
+//
+//go:noescape
+func dequantizeSignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)
+
+// dequantizeUnsignedAVX2 is dequantizePortable for n elements, a multiple of 8 and at least that.
+//
+//go:noescape
+func dequantizeUnsignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)

@@ -3381,3 +3381,79 @@ pair:
 	JNZ row
 	VZEROUPPER
 	RET
+
+// func quantizeAVX2(dst *byte, x *float32, n int, zero int, scale float32, lo float32, hi float32)
+TEXT ·quantizeAVX2(SB), NOSPLIT, $0-44
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ zero+24(FP), AX
+	VBROADCASTSS scale+32(FP), Y4
+	VBROADCASTSS lo+36(FP), Y2
+	VBROADCASTSS hi+40(FP), Y3
+	VMOVD AX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPEQD Y7, Y7, Y7
+	VPSRLD $24, Y7, Y7
+eight:
+	VMOVUPS (SI), Y0
+	VDIVPS Y4, Y0, Y0
+	VMAXPS Y2, Y0, Y0
+	VMINPS Y3, Y0, Y0
+	VCVTPS2DQ Y0, Y0
+	VPADDD Y1, Y0, Y0
+	VPAND Y7, Y0, Y0
+	VEXTRACTI128 $1, Y0, X6
+	VPACKUSDW X6, X0, X0
+	VPACKUSWB X0, X0, X0
+	VMOVQ X0, (DI)
+	ADDQ $32, SI
+	ADDQ $8, DI
+	SUBQ $8, CX
+	JNZ eight
+	VZEROUPPER
+	RET
+
+// func dequantizeSignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)
+TEXT ·dequantizeSignedAVX2(SB), NOSPLIT, $0-36
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ zero+24(FP), AX
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVD AX, X1
+	VPBROADCASTD X1, Y1
+eight:
+	VPMOVSXBD (SI), Y0
+	VPSUBD Y1, Y0, Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $8, SI
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ eight
+	VZEROUPPER
+	RET
+
+// func dequantizeUnsignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)
+TEXT ·dequantizeUnsignedAVX2(SB), NOSPLIT, $0-36
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ zero+24(FP), AX
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVD AX, X1
+	VPBROADCASTD X1, Y1
+eight:
+	VPMOVZXBD (SI), Y0
+	VPSUBD Y1, Y0, Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $8, SI
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ eight
+	VZEROUPPER
+	RET

@@ -232,3 +232,25 @@ func depthwiseSums(dst []int32, src []byte, signed bool, w, off []int32, rows, c
 		depthwiseUnsignedAVX2(&dst[0], &src[0], &w[0], &off[0], len(w), rows, cols, step)
 	}
 }
+
+func quantize(dst []byte, x []float32, scale float32, l limits) {
+	done := 0
+	if avx2 && len(x) >= 8 {
+		done = len(x) &^ 7
+		quantizeAVX2(&dst[0], &x[0], done, int(l.zero), scale, l.lo, l.hi)
+	}
+	quantizePortable(dst[done:], x[done:], scale, l)
+}
+
+func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32) {
+	done := 0
+	if avx2 && len(x) >= 8 {
+		done = len(x) &^ 7
+		if signed {
+			dequantizeSignedAVX2(&dst[0], &x[0], done, int(zero), scale)
+		} else {
+			dequantizeUnsignedAVX2(&dst[0], &x[0], done, int(zero), scale)
+		}
+	}
+	dequantizePortable(dst[done:], x[done:], signed, scale, zero)
+}

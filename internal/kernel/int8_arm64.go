@@ -43,3 +43,9 @@ func gemvWide(dst []int32, w, x []int16, rows, k int) { gemvWidePortable(dst, w,
 func depthwiseSums(dst []int32, src []byte, signed bool, w, off []int32, rows, cols, step int) {
 	depthwiseBytesPortable(dst, src, signed, w, off, rows, cols, step)
 }
+
+func quantize(dst []byte, x []float32, scale float32, l limits) { quantizePortable(dst, x, scale, l) }
+
+func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32) {
+	dequantizePortable(dst, x, signed, scale, zero)
+}

@@ -67,6 +67,9 @@ const quantGemvBlock = 1 << 18
 func (d *QuantDense) Run(p *Pool, out Output, x Bytes, batch int, stop *atomic.Bool) bool {
 	need("x", len(x.Data), batch*d.k)
 	out.need(batch*d.rows, d.rows)
+	if batch*d.rows == 0 {
+		return true
+	}
 	j := quantDenseJobs.get()
 	j.d, j.out, j.x, j.batch, j.stop = d, out, x, batch, stop
 	j.stopped.Store(false)
@@ -146,6 +149,9 @@ func (j *quantDenseJob) runBlock(i int) {
 // packX packs rows of activations x [m,k] as A.
 func (s *scheme) packX(a []uint32, scratch *scratch8, x []byte, m, k int, flip byte) {
 	lanes, high := s.lanes(k), s.high(m)
+	if k == 0 {
+		return
+	}
 	if s.rowMajor {
 		for r := range m {
 			s.packRow(a[r*lanes:(r+1)*lanes], x[r*k:(r+1)*k], flip)

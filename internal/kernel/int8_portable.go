@@ -198,3 +198,17 @@ func depthwiseBytesPortable(dst []int32, src []byte, signed bool, w, off []int32
 		}
 	}
 }
+
+// quantizePortable writes y = saturate(roundHalfToEven(x / scale) + zero).
+func quantizePortable(dst []byte, x []float32, scale float32, l limits) {
+	for i, v := range x {
+		dst[i] = byte(l.round(v/scale) + l.zero)
+	}
+}
+
+// dequantizePortable writes y = (x − zero)·scale.
+func dequantizePortable(dst []float32, x []byte, signed bool, scale float32, zero int32) {
+	for i, b := range x {
+		dst[i] = float32(intOf(b, signed)-zero) * scale
+	}
+}

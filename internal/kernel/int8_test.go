@@ -217,6 +217,8 @@ func TestQuantDense(t *testing.T) {
 			batch = 1
 		case i%5 == 0:
 			k &^= 3
+		case i == 2:
+			k = 0
 		case i == 1:
 			batch, rows, k = 400, 300, 700
 		}

@@ -340,3 +340,48 @@ func depthwiseBytes(a *asm) {
 		a.end()
 	}
 }
+
+// quantize and its inverse, eight elements at a time.
+func quantize(a *asm) {
+	n := arg{"n", "int", "CX"}
+	a.fn("quantizeAVX2", "quantizeAVX2 is quantizePortable for n elements, a multiple of 8 and at least that.",
+		arg{"dst", "*byte", "DI"}, arg{"x", "*float32", "SI"}, n, arg{"zero", "int", "AX"}, arg{"scale", "float32", "Y4"}, arg{"lo", "float32", "Y2"}, arg{"hi", "float32", "Y3"})
+	a.op("VMOVD AX, X1")
+	a.op("VPBROADCASTD X1, Y1")
+	a.op("VPCMPEQD Y7, Y7, Y7")
+	a.op("VPSRLD $24, Y7, Y7")
+	a.label("eight")
+	a.op("VMOVUPS (SI), Y0")
+	a.op("VDIVPS Y4, Y0, Y0")
+	a.op("VMAXPS Y2, Y0, Y0")
+	a.op("VMINPS Y3, Y0, Y0")
+	a.op("VCVTPS2DQ Y0, Y0")
+	a.op("VPADDD Y1, Y0, Y0")
+	a.op("VPAND Y7, Y0, Y0")
+	a.op("VEXTRACTI128 $1, Y0, X6")
+	a.op("VPACKUSDW X6, X0, X0")
+	a.op("VPACKUSWB X0, X0, X0")
+	a.op("VMOVQ X0, (DI)")
+	a.op("ADDQ $32, SI")
+	a.op("ADDQ $8, DI")
+	a.op("SUBQ $8, CX")
+	a.op("JNZ eight")
+	a.end()
+	for _, f := range []struct{ name, load string }{{"dequantizeSignedAVX2", "VPMOVSXBD"}, {"dequantizeUnsignedAVX2", "VPMOVZXBD"}} {
+		a.fn(f.name, f.name+" is dequantizePortable for n elements, a multiple of 8 and at least that.",
+			arg{"dst", "*float32", "DI"}, arg{"x", "*byte", "SI"}, n, arg{"zero", "int", "AX"}, arg{"scale", "float32", "Y4"})
+		a.op("VMOVD AX, X1")
+		a.op("VPBROADCASTD X1, Y1")
+		a.label("eight")
+		a.op("%s (SI), Y0", f.load)
+		a.op("VPSUBD Y1, Y0, Y0")
+		a.op("VCVTDQ2PS Y0, Y0")
+		a.op("VMULPS Y4, Y0, Y0")
+		a.op("VMOVUPS Y0, (DI)")
+		a.op("ADDQ $8, SI")
+		a.op("ADDQ $32, DI")
+		a.op("SUBQ $8, CX")
+		a.op("JNZ eight")
+		a.end()
+	}
+}

@@ -57,6 +57,7 @@ func main() {
 	gemvBytes(a)
 	gemvWide(a)
 	depthwiseBytes(a)
+	quantize(a)
 	a.write(filepath.Join(*out, "gen_int8_amd64"))
 
 	a = &asm{arch: "arm64"}

@@ -1,0 +1,260 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"starling/internal/graph"
+	"starling/internal/kernel"
+	"starling/internal/tensor"
+)
+
+// quantOp is the part that products of bytes share: x and w with their zero points
+// and, unless sums are wanted, scales. Parameters are read when the step runs.
+type quantOp struct {
+	dst, x, w, bias int // slots; bias is -1 for none
+	xZero, wZero    int // -1 where left out
+	xScale, wScale  int // -1 for sums
+	yScale, yZero   int
+	xType, wType    tensor.DType
+	yType           tensor.DType
+	scale           int // scratch for a factor for each row of w
+	rows, cols      int // w is [rows,cols]
+}
+
+// isSigned says how bytes of a type are read.
+func isSigned(t tensor.DType) bool { return t == tensor.Int8 }
+
+// zeros returns the zero points in a slot, nil where it is left out.
+func (s *Session) zeros(slot int, t tensor.DType) []int32 {
+	if slot < 0 {
+		return nil
+	}
+	return zerosOf(s.data[slot], t)
+}
+
+func zerosOf(data []byte, t tensor.DType) []int32 {
+	zeros := make([]int32, len(data))
+	for i, b := range data {
+		if zeros[i] = int32(b); isSigned(t) {
+			zeros[i] = int32(int8(b))
+		}
+	}
+	return zeros
+}
+
+// zero is the i'th zero point in a slot, or its only one.
+func (s *Session) zero(slot, i int, t tensor.DType) int32 {
+	if slot < 0 {
+		return 0
+	}
+	data := s.data[slot]
+	b := data[min(i, len(data)-1)]
+	if isSigned(t) {
+		return int32(int8(b))
+	}
+	return int32(b)
+}
+
+// quantSlots resolves what ConvInteger, MatMulInteger, QLinearConv and QLinearMatMul
+// have in common.
+func (c *compiler) quantSlots(n *graph.Node, rows, cols int) (*quantOp, []int, error) {
+	o := &quantOp{bias: -1, xZero: -1, wZero: -1, xScale: -1, wScale: -1, yScale: -1, yZero: -1, scale: -1, rows: rows, cols: cols}
+	order := []*int{&o.x, &o.w, &o.xZero, &o.wZero}
+	if len(n.Inputs) >= 8 {
+		order = []*int{&o.x, &o.xScale, &o.xZero, &o.w, &o.wScale, &o.wZero, &o.yScale, &o.yZero, &o.bias}
+	}
+	var slots []int
+	for i, name := range n.Inputs {
+		if name == "" {
+			continue
+		}
+		var err error
+		if *order[i], err = c.value(name); err != nil {
+			return nil, nil, err
+		}
+		slots = append(slots, *order[i])
+	}
+	weights := 1
+	if o.xScale >= 0 {
+		weights = 3
+		o.scale = c.buffer(4 * rows)
+		slots = append(slots, o.scale)
+	}
+	o.xType, o.wType = c.info(n.Inputs[0]).Type, c.info(n.Inputs[weights]).Type
+	o.yType = c.info(n.Outputs[0]).Type
+	o.dst = c.define(n.Outputs[0])
+	return o, append(slots, o.dst), nil
+}
+
+// weights are those in the slot, if they and their zero points are constant.
+func (c *compiler) quantWeights(o *quantOp) (kernel.Weights, bool) {
+	w := c.p.slots[o.w].constant
+	ok := w != nil
+	weights := kernel.Weights{Data: w, Signed: isSigned(o.wType)}
+	if o.wZero >= 0 {
+		zero := c.p.slots[o.wZero].constant
+		ok = ok && zero != nil
+		weights.Zeros = zerosOf(zero, o.wType)
+	}
+	return weights, ok
+}
+
+// output says what becomes of the sums: row i of x has scale and zero point i.
+// The factor is rounded as ONNX Runtime does: (scale of x · of w) / of y.
+func (o *quantOp) output(s *Session, i int) kernel.Output {
+	if o.xScale < 0 {
+		return kernel.Output{Sums: tensor.View[int32](s.data[o.dst])}
+	}
+	out := kernel.Output{Bytes: s.data[o.dst], Signed: isSigned(o.yType), Zero: s.zero(o.yZero, 0, o.yType), Scale: s.f32(o.scale)}
+	if o.bias >= 0 {
+		out.Bias = tensor.View[int32](s.data[o.bias])
+	}
+	xs, ws, ys := s.f32(o.xScale), s.f32(o.wScale), s.f32(o.yScale)[0]
+	x := xs[min(i, len(xs)-1)]
+	for r := range out.Scale {
+		out.Scale[r] = float32(x*ws[min(r, len(ws)-1)]) / ys
+	}
+	return out
+}
+
+// operand is the bytes of x with zero point i.
+func (o *quantOp) operand(s *Session, i int) kernel.Bytes {
+	return kernel.Bytes{Data: s.data[o.x], Signed: isSigned(o.xType), Zero: s.zero(o.xZero, i, o.xType)}
+}
+
+// quantConv emits a ConvInteger (opset 10) or QLinearConv (opset 10).
+func (c *compiler) quantConv(n *graph.Node) error {
+	at := 1
+	if n.Op == "QLinearConv" {
+		at = 3
+	}
+	g, err := convGeometry(n, c.shape(n.Inputs[0]), c.shape(n.Inputs[at]))
+	if errors.Is(err, ErrNotLinear) {
+		return fmt.Errorf("%d spatial dimensions are not supported", len(c.shape(n.Inputs[0]))-2)
+	}
+	if err != nil {
+		return err
+	}
+	if err := g.Validate(); err != nil {
+		return err
+	}
+	o, slots, err := c.quantSlots(n, g.M, g.K())
+	if err != nil {
+		return err
+	}
+	op := &quantConvOp{quantOp: *o, g: g}
+	if w, ok := c.quantWeights(o); ok {
+		op.conv = kernel.NewQuantConv(g, w, g.M)
+	}
+	c.emit(op, slots...)
+	return nil
+}
+
+type quantConvOp struct {
+	quantOp
+	g    kernel.Conv2D
+	conv *kernel.QuantConv // nil for computed weights
+}
+
+func (o *quantConvOp) run(s *Session) {
+	conv := o.conv
+	if conv == nil {
+		w := kernel.Weights{Data: s.data[o.w], Signed: isSigned(o.wType), Zeros: s.zeros(o.wZero, o.wType)}
+		conv = kernel.NewQuantConv(o.g, w, o.g.M)
+	}
+	conv.Run(s.program.pool, o.output(s, 0), o.operand(s, 0), nil)
+}
+
+// quantMatMul emits a MatMulInteger (opset 10) or QLinearMatMul (opset 21).
+func (c *compiler) quantMatMul(n *graph.Node) error {
+	at := 1
+	if n.Op == "QLinearMatMul" {
+		at = 3
+	}
+	a, b := c.shape(n.Inputs[0]), c.shape(n.Inputs[at])
+	if len(a) == 1 {
+		a = tensor.Shape{1, a[0]}
+	}
+	if len(b) == 1 {
+		b = tensor.Shape{b[0], 1}
+	}
+	last := len(a) - 1
+	m, k, rows := a[last-1], a[last], b[len(b)-1]
+	o, slots, err := c.quantSlots(n, rows, k)
+	if err != nil {
+		return err
+	}
+	op := &quantMatMulOp{quantOp: *o, m: m}
+	if single := b[:len(b)-2].Elements() == 1; single {
+		op.m = a[:last].Elements()
+		op.pairs = [][2]int{{0, 0}}
+	} else {
+		op.pairs = batches(a[:last-1], b[:len(b)-2], m*k, k*rows)
+	}
+	op.batch = op.m
+	for _, p := range []int{2, 1} { // parameters for each row of x
+		if name := n.Input(p); name != "" && (p == 2 || o.xScale >= 0) && c.shape(name).Elements() > 1 {
+			op.batch = 1
+		}
+	}
+	op.transposed = -1
+	if w, ok := c.quantWeights(o); ok && len(op.pairs) == 1 {
+		if rows > 1 && k > 1 {
+			w.Data = tensor.Alloc(len(w.Data))
+			transpose8(w.Data, c.p.slots[o.w].constant, k, rows)
+		}
+		op.dense = kernel.NewQuantDense(w, rows, k, op.batch)
+	} else {
+		op.transposed = c.buffer(k * rows)
+		slots = append(slots, op.transposed)
+	}
+	c.emit(op, slots...)
+	return nil
+}
+
+type quantMatMulOp struct {
+	quantOp
+	m, batch   int // rows of x in a product, and in a run
+	pairs      [][2]int
+	dense      *kernel.QuantDense // nil for computed weights
+	transposed int                // scratch for them
+}
+
+func (o *quantMatMulOp) run(s *Session) {
+	x := s.data[o.x]
+	done := 0 // rows of the result
+	for _, at := range o.pairs {
+		dense := o.dense
+		if dense == nil {
+			w := kernel.Weights{Data: s.data[o.transposed], Signed: isSigned(o.wType), Zeros: s.zeros(o.wZero, o.wType)}
+			transpose8(w.Data, s.data[o.w][at[1]:at[1]+o.cols*o.rows], o.cols, o.rows)
+			dense = kernel.NewQuantDense(w, o.rows, o.cols, o.batch)
+		}
+		for i := 0; i < o.m; i += o.batch {
+			out, in := o.output(s, i), o.operand(s, i)
+			in.Data = x[at[0]+i*o.cols : at[0]+(i+o.batch)*o.cols]
+			if out.Sums != nil {
+				out.Sums = out.Sums[done*o.rows:]
+			} else {
+				out.Bytes = out.Bytes[done*o.rows:]
+			}
+			dense.Run(s.program.pool, out, in, o.batch, nil)
+			done += o.batch
+		}
+	}
+}
+
+// transpose8 is dst = srcᵀ for src [rows,cols] of bytes.
+func transpose8(dst, src []byte, rows, cols int) {
+	const block = 64 // of a cache line
+	for r0 := 0; r0 < rows; r0 += block {
+		for c0 := 0; c0 < cols; c0 += block {
+			for r := r0; r < min(r0+block, rows); r++ {
+				for c := c0; c < min(c0+block, cols); c++ {
+					dst[c*rows+r] = src[r*cols+c]
+				}
+			}
+		}
+	}
+}
