@@ -24,13 +24,14 @@ type folder struct {
 
 // newFolder makes a folder in parent, after removing those of dead runs.
 func newFolder(parent string) (f *folder, err error) {
+	hint := ""
 	if parent == "" {
-		parent = os.TempDir()
+		parent, hint = os.TempDir(), "; set TMPDIR to another folder"
 	}
 	sweep(parent)
 	path, err := os.MkdirTemp(parent, folderPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for this run: %w", err)
+		return nil, fmt.Errorf("make a folder for this run: %w%s", err, hint)
 	}
 	f = &folder{path: path}
 	defer func() {
