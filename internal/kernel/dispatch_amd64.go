@@ -346,3 +346,12 @@ func vecDiv(dst, a, b []float32) {
 		vecDivAVX2(&dst[0], &a[0], &b[0], len(dst))
 	}
 }
+
+// vecExp is vecExpPortable.
+func vecExp(dst, x []float32, most float32) {
+	if !avx512 || len(dst) == 0 {
+		vecExpPortable(dst, x, most)
+		return
+	}
+	vecExpAVX512(&dst[0], &x[0], len(dst), most)
+}

@@ -108,6 +108,11 @@ func vecClampAVX512(dst *float32, x *float32, n int, lo float32, hi float32)
 //go:noescape
 func vecBiasClampAVX512(dst *float32, n int, bias float32, lo float32, hi float32)
 
+// vecExpAVX512 is vecExpPortable for n elements. n is at least 1.
+//
+//go:noescape
+func vecExpAVX512(dst *float32, x *float32, n int, most float32)
+
 // peakAVX512 does n rounds of 384 fused multiply-adds in registers, for benchmarks. n is at least 1.
 //
 //go:noescape

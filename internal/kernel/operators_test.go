@@ -227,6 +227,26 @@ func ulps(got float32, want float64) float64 {
 	return math.Abs(float64(got)-want) / unit
 }
 
+// TestVecExp compares the levels, from results that are 1 to those that are 0.
+func TestVecExp(t *testing.T) {
+	r := newRand(t)
+	for range 50 {
+		x := wild(r, size(r, 200))
+		for i := range x {
+			x[i] = -float32(math.Abs(float64(x[i]))) * 120 * r.Float32()
+		}
+		want := make([]float32, len(x))
+		vecExpPortable(want, x, 0.5)
+		for _, level := range levels() {
+			atLevel(t, level, func() {
+				dst := make([]float32, len(x))
+				vecExp(dst, x, 0.5)
+				compareBits(t, level, dst, want)
+			})
+		}
+	}
+}
+
 // TestExp holds the promise of expNonPositive against math.Exp, whose own error
 // (under one unit of float64) does not count here.
 func TestExp(t *testing.T) {

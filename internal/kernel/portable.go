@@ -175,6 +175,14 @@ func vecMulPortable(dst, a, b []float32) {
 	}
 }
 
+// vecExpPortable is dst = expNonPositive(x - most).
+func vecExpPortable(dst, x []float32, most float32) {
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] = expNonPositive(v - most)
+	}
+}
+
 func vecDivPortable(dst, a, b []float32) {
 	a, b = a[:len(dst)], b[:len(dst)]
 	for i := range dst {

@@ -9,6 +9,10 @@ func Softmax(dst, x []float32, outer, axis, inner int) {
 	need("dst", len(dst), outer*axis*inner)
 	need("x", len(x), outer*axis*inner)
 	for o := range outer {
+		if inner == 1 {
+			softmaxLine(dst[o*axis:(o+1)*axis], x[o*axis:(o+1)*axis])
+			continue
+		}
 		for i := range inner {
 			first, end := o*axis*inner+i, (o+1)*axis*inner
 			most := float32(math.Inf(-1))
@@ -25,6 +29,22 @@ func Softmax(dst, x []float32, outer, axis, inner int) {
 				dst[at] = float32(float64(dst[at]) / sum)
 			}
 		}
+	}
+}
+
+// softmaxLine is Softmax of one line whose elements lie side by side.
+func softmaxLine(dst, x []float32) {
+	most := float32(math.Inf(-1))
+	for _, v := range x {
+		most = max(most, v)
+	}
+	vecExp(dst, x, most)
+	var sum float64
+	for _, e := range dst {
+		sum += float64(e)
+	}
+	for i, e := range dst {
+		dst[i] = float32(float64(e) / sum)
 	}
 }
 

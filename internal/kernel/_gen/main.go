@@ -42,6 +42,7 @@ func main() {
 	depthwise512(a)
 	stencils512(a)
 	elementwise512(a)
+	exp512(a)
 	peak512(a)
 	a.write(filepath.Join(*out, "gen_avx512_amd64"))
 
