@@ -97,5 +97,15 @@ func (m *Model) Infer(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error)
 	return answer.Outputs, nil
 }
 
+// UpdateRows gives a dense layer's node or a convolution, which must be split,
+// new weights for its outputs from begin on: as many rows as there are weights
+// of whole rows. A row is the weights of one output: of a convolution's output
+// channel in the order of its filter. Workers are sent these rows and the parity
+// rows that change with them. A request sees all old or all new weights. On an
+// error nothing has changed.
+func (m *Model) UpdateRows(ctx context.Context, node string, begin int, rows []float32) error {
+	return m.flock.UpdateRows(ctx, node, begin, rows)
+}
+
 // Close ends the workers and waits for them.
 func (m *Model) Close() error { return m.flock.Close() }

@@ -92,7 +92,6 @@ type Coordinator struct {
 	log     *slog.Logger
 	plan    *plan.Plan
 	codes   []parity.Code // by layer; zero where the cover is no code
-	shards  []shard.Info
 	program *engine.Program
 	pool    *kernel.Pool
 	local   *fallback
@@ -107,16 +106,20 @@ type Coordinator struct {
 	number  atomic.Uint64  // of the last request
 	damaged atomic.Uint64  // results with a wrong checksum
 
-	mu      sync.Mutex // guards the fields below and the members' connections
+	mu      sync.Mutex   // guards the fields below and the members' connections
+	shards  []shard.Info // by worker; the slice is replaced, never written
 	calls   map[uint64]*call
 	strange int           // connections that are not admitted yet
 	changed chan struct{} // closed and renewed when a member's state changes
 	closed  bool
 
-	idle   chan *call     // sessions at rest; capacity Concurrency
-	conns  sync.WaitGroup // running attach calls
-	cancel context.CancelFunc
-	ctx    context.Context // ends with Close: the connections' lifetime
+	idle chan *call // sessions at rest; capacity Concurrency
+
+	updating sync.Mutex      // held by UpdateRows; guards made
+	made     map[string]bool // shards that UpdateRows wrote and that are in use
+	conns    sync.WaitGroup  // running attach calls
+	cancel   context.CancelFunc
+	ctx      context.Context // ends with Close: the connections' lifetime
 }
 
 // New prepares a coordinator for a prepared graph, a plan for it, and the
@@ -148,6 +151,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		cfg: cfg, log: cfg.Log, plan: p, shards: shards,
 		pool:    kernel.NewPool(cfg.Threads),
 		calls:   make(map[uint64]*call),
+		made:    make(map[string]bool),
 		changed: make(chan struct{}),
 		idle:    make(chan *call, cfg.Concurrency),
 		usual:   make([]atomic.Int64, len(p.Layers)),

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"maps"
 	"sync"
 
 	"starling/internal/engine"
@@ -58,6 +59,20 @@ func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
 		return slice, nil
 	}
 	pl := &f.plan.Layers[layer]
+	w, err := f.whole(layer)
+	if err != nil {
+		return nil, err
+	}
+	slice, err := engine.NewSlice(pl.Slice(j), pl.Weights(j, w))
+	if err != nil {
+		return nil, err
+	}
+	f.slices[key] = slice
+	return slice, nil
+}
+
+// whole returns the weights of a layer; mu is held.
+func (f *fallback) whole(layer int) ([]float32, error) {
 	w := f.weights[layer]
 	if w == nil {
 		var err error
@@ -66,10 +81,20 @@ func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
 		}
 		f.weights[layer] = w
 	}
-	slice, err := engine.NewSlice(pl.Slice(j), pl.Weights(j, w))
-	if err != nil {
-		return nil, err
-	}
-	f.slices[key] = slice
-	return slice, nil
+	return w, nil
+}
+
+// layerWeights returns the weights of a layer, not to be written.
+func (f *fallback) layerWeights(layer int) ([]float32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.whole(layer)
+}
+
+// replace gives a layer other weights. None of its slices may be in use.
+func (f *fallback) replace(layer int, w []float32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.weights[layer] = w
+	maps.DeleteFunc(f.slices, func(key [2]int, _ *engine.Slice) bool { return key[0] == layer })
 }

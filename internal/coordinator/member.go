@@ -31,6 +31,9 @@ type member struct {
 	id    string     // of the worker that has or last had this place
 	conn  *link.Conn // nil while nobody is there
 	ready bool       // the shard is held
+	// version counts the shards that this place has had: one that is ready with
+	// an earlier one is not ready.
+	version uint64
 
 	late atomic.Bool // its last result was not in time
 
@@ -166,12 +169,25 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 		c.leave(m, conn)
 		return nil, err
 	}
-	info := c.shards[m.slot]
-	if err := conn.SendInfo(c.ctx, frame.Assign, &frame.AssignInfo{SHA256: info.SHA256, Size: info.Size}); err != nil {
+	if err := c.assign(c.ctx, m, conn); err != nil {
 		c.leave(m, conn)
 		return nil, err
 	}
 	return m, nil
+}
+
+// assign tells a worker which shard to hold.
+func (c *Coordinator) assign(ctx context.Context, m *member, conn *link.Conn) error {
+	c.mu.Lock()
+	info, version := c.shards[m.slot], m.version
+	c.mu.Unlock()
+	raw, err := frame.Marshal(&frame.AssignInfo{SHA256: info.SHA256, Size: info.Size})
+	if err != nil {
+		return err
+	}
+	p := link.PayloadOf(raw)
+	defer p.Release()
+	return conn.Send(ctx, frame.Header{Type: frame.Assign, Request: version}, p)
 }
 
 // refuse tells the worker why, and returns it as an error.
@@ -233,7 +249,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 				return err
 			}
 		case frame.Ready:
-			c.setReady(m, conn)
+			c.setReady(m, conn, h.Request)
 		case frame.Bye:
 			return errors.New("the worker said goodbye")
 		default:
@@ -252,10 +268,10 @@ func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
 	}
 }
 
-func (c *Coordinator) setReady(m *member, conn *link.Conn) {
+func (c *Coordinator) setReady(m *member, conn *link.Conn, version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.conn == conn {
+	if m.conn == conn && m.version == version {
 		m.ready = true
 		c.announce()
 	}
@@ -286,7 +302,9 @@ func (c *Coordinator) announce() {
 
 // sendShard sends the member's shard from byte offset on.
 func (c *Coordinator) sendShard(m *member, conn *link.Conn, offset int64) error {
+	c.mu.Lock()
 	info := c.shards[m.slot]
+	c.mu.Unlock()
 	if offset < 0 || offset > info.Size {
 		return fmt.Errorf("worker %s wants its shard from byte %d of %d", m.name, offset, info.Size)
 	}

@@ -16,7 +16,8 @@
 //	     4    1 version      1
 //	     5    1 type         Type
 //	     6    2 flags        meaning set by the type; 0 where it sets none
-//	     8    8 request      request number; in Want and Chunk a byte offset
+//	     8    8 request      request number; in Want and Chunk a byte offset; in Update
+//	                     the first row; in Assign and Ready the shard's version
 //	    16    4 layer        layer of the plan
 //	    20    4 slice        slice of the layer
 //	    24    4 nth          which of the worker's slices of that layer
@@ -74,6 +75,7 @@ const (
 	Ping                    // either way: alive, nothing else to send
 	Emulate                 // coordinator → worker, in labs only: EmulateInfo
 	Bye                     // either way: an orderly leave
+	Update                  // coordinator → worker: new rows of a slice, for the shard that the next Assign names
 	end
 )
 
@@ -95,6 +97,7 @@ var types = [end]struct {
 	Ready: {"ready", empty}, Compute: {"compute", bulk}, Result: {"result", bulk},
 	Failed: {"failed", control}, Cancel: {"cancel", empty}, Ping: {"ping", empty},
 	Emulate: {"emulate", control}, Bye: {"bye", empty},
+	Update: {"update", bulk},
 }
 
 // Valid reports whether t is a type of this version.

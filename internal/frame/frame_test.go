@@ -72,7 +72,7 @@ func TestParseRefuses(t *testing.T) {
 		{"magic", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[0] = 'G' }, frame.ErrMagic},
 		{"version", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[4] = 2; seal(b) }, frame.ErrVersion},
 		{"type zero", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[5] = 0; seal(b) }, frame.ErrType},
-		{"type beyond the last", frame.Bye + 1, 0, nil, frame.ErrType},
+		{"type beyond the last", frame.Update + 1, 0, nil, frame.ErrType},
 		{"ping with a payload", frame.Ping, 1, nil, &frame.TooLongError{Type: frame.Ping, Length: 1}},
 		{
 			"hello too long", frame.Hello, frame.MaxControl + 1, nil,
@@ -116,7 +116,7 @@ func TestEveryFlippedBitIsSeen(t *testing.T) {
 
 func TestTypeNames(t *testing.T) {
 	seen := map[string]bool{}
-	for typ := frame.Hello; typ <= frame.Bye; typ++ {
+	for typ := frame.Hello; typ <= frame.Update; typ++ {
 		if name := typ.String(); !typ.Valid() || name == "" || seen[name] {
 			t.Errorf("type %d: valid %v, name %q (each must be there, once)", uint8(typ), typ.Valid(), name)
 		} else {
@@ -130,7 +130,7 @@ func TestTypeNames(t *testing.T) {
 
 // What Parse accepts is within its limit and encodes to the same bytes.
 func FuzzParse(f *testing.F) {
-	for typ := frame.Type(0); typ <= frame.Bye+1; typ++ {
+	for typ := frame.Type(0); typ <= frame.Update+1; typ++ {
 		var b [frame.HeaderSize]byte
 		(&frame.Header{Type: typ, Request: 1, Length: 64 << 10 * uint32(typ&1)}).Put(&b)
 		f.Add(b[:], uint32(1<<20))

@@ -65,6 +65,17 @@ func (l *Layer) Weights(j int, w []float32) []float32 {
 	return own
 }
 
+// Held is which of the weights of data slice j are those of the layer's rows
+// [begin,end): its rows [from,to).
+func (l *Layer) Held(j, begin, end int) (from, to int) {
+	if l.Kind != Output && l.Kind != Channel {
+		return begin, end
+	}
+	first, last := l.Rows(j)
+	from, to = max(begin, first), min(end, last)
+	return from - first, to - first
+}
+
 // SharesInput says whether every slice takes the layer's whole input.
 func (l *Layer) SharesInput() bool { return l.parts[0].in.whole() && l.parts[l.K()-1].in.whole() }
 

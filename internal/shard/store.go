@@ -51,6 +51,10 @@ func (s *Store) keep(f *os.File, sum string) (string, error) {
 	return path, nil
 }
 
+// Remove removes a shard that is of no more use. Who has it open keeps it; that
+// it may stay is no error.
+func (s *Store) Remove(sum string) { os.Remove(s.Path(sum)) }
+
 func discard(f *os.File) {
 	f.Close()
 	os.Remove(f.Name())

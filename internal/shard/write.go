@@ -13,7 +13,6 @@ import (
 
 	"starling/internal/engine"
 	"starling/internal/graph"
-	"starling/internal/parity"
 	"starling/internal/plan"
 	"starling/internal/tensor"
 )
@@ -71,22 +70,14 @@ func writeLayer(writers []*writer, i int, layer *plan.Layer, w []float32) error 
 	for j := range own {
 		own[j] = layer.Weights(j, w)
 	}
-	var code parity.Code
-	if layer.Cover == plan.Parity {
-		var err error
-		if code, err = parity.New(layer.K(), layer.R()); err != nil {
-			return err
-		}
-	}
 	for s, worker := range layer.Workers {
 		slice := layer.Slice(s)
 		var weights []float32
 		switch {
 		case layer.Cover == plan.Parity && s >= layer.K():
-			weights = make([]float32, slice.Rows*slice.Cols)
-			code.Encode(weights, own)
-			if !parity.Finite(weights) {
-				return fmt.Errorf("layer %s: the sum of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
+			var err error
+			if weights, err = encode(layer, s-layer.K(), own, 0, slice.Rows); err != nil {
+				return err
 			}
 		case layer.Cover == plan.Inputs:
 			weights = w

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"starling/internal/frame"
 	"starling/internal/link"
 	"starling/internal/shard"
+	"starling/internal/tensor"
 )
+
+// maxPatches is how many slices' new rows a worker keeps for one new shard.
+const maxPatches = 1024
 
 // session is one connection to a coordinator: its reader, and the jobs that
 // wait for the one goroutine that computes.
@@ -23,6 +28,8 @@ type session struct {
 	served   bool            // the shard was held, so requests could come
 	incoming *shard.Incoming // a shard on its way; nil if none
 	assigned frame.AssignInfo
+	version  uint64        // of assigned, to be said in Ready
+	patches  []shard.Patch // of the shard that is held, for the next one
 }
 
 func newSession(w *worker, conn *link.Conn) *session {
@@ -79,7 +86,10 @@ func (s *session) serve(ctx context.Context) error {
 			err = s.welcomed(payload)
 		case frame.Refuse:
 			return &RefusedError{frame.Reason(string(payload))}
+		case frame.Update:
+			s.update(h, payload)
 		case frame.Assign:
+			s.version = h.Request
 			err = s.assign(ctx, payload)
 		case frame.Chunk:
 			err = s.chunk(ctx, h, payload)
@@ -133,6 +143,7 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 		s.incoming = nil
 	}
 	s.assigned = info
+	s.patch()
 	if s.held != nil && s.held.sum == info.SHA256 {
 		return s.ready(ctx)
 	}
@@ -176,7 +187,41 @@ func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) err
 func (s *session) ready(ctx context.Context) error {
 	s.work(ctx)
 	s.served = true
-	return s.conn.Send(ctx, frame.Header{Type: frame.Ready}, nil)
+	return s.conn.Send(ctx, frame.Header{Type: frame.Ready, Request: s.version}, nil)
+}
+
+// update keeps new rows of a slice until the shard that they lead to is
+// assigned. Rows that do not fit, or too many, cost the shard's bytes: it is
+// asked for then.
+func (s *session) update(h frame.Header, payload []byte) {
+	if len(s.patches) == maxPatches || h.Request > math.MaxInt32 || h.Layer > math.MaxInt32 || h.Nth > math.MaxInt32 {
+		return
+	}
+	rows := make([]float32, len(payload)/4)
+	copy(tensor.Bytes(rows), payload)
+	s.patches = append(s.patches, shard.Patch{Layer: int(h.Layer), Nth: int(h.Nth), Begin: int(h.Request), Rows: rows})
+}
+
+// patch makes the assigned shard from the one that is held, if there are new
+// rows for it. The one before is of no more use if it was made so itself.
+func (s *session) patch() {
+	patches := s.patches
+	s.patches = nil
+	if len(patches) == 0 || s.held == nil {
+		return
+	}
+	if _, err := os.Stat(s.store.Path(s.assigned.SHA256)); err == nil {
+		return // somebody who shares the store was first
+	}
+	info, err := s.store.Patch(s.held.shard, patches)
+	if err != nil {
+		s.log.Warn("new rows do not fit, will ask for the whole shard", "cause", err)
+		return
+	}
+	if s.patched != "" && s.patched != info.SHA256 {
+		s.store.Remove(s.patched)
+	}
+	s.patched = info.SHA256
 }
 
 // accept queues a request's input for computing.

@@ -62,7 +62,9 @@ type worker struct {
 	store *shard.Store
 	pool  *kernel.Pool
 	held  *held // the shard being served; nil before the first
-	lab   *lab
+	// patched is the shard that was made last of another and new rows, "" for none.
+	patched string
+	lab     *lab
 }
 
 // held is a mapped shard, ready to compute.

@@ -495,6 +495,55 @@ func TestKeptShard(t *testing.T) {
 	}
 }
 
+// New rows make the next shard out of the one that is held; rows that do not fit
+// cost the whole shard.
+func TestNewRows(t *testing.T) {
+	infos, others := shards(t, 2, 1), shards(t, 2, 3)
+	update := func(b *boss, layer uint32, begin uint64, rows []float32) {
+		b.tell(frame.Header{Type: frame.Update, Layer: layer, Request: begin}, tensor.Bytes(rows))
+	}
+	sh, err := shard.Open(others[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sh.Close()
+	first, second := sh.Slices[0].Weights, sh.Slices[1].Weights
+	cols := sh.Slices[1].Linear.Cols
+	inRoom(t, nil, func(_ *testing.T, b *boss) {
+		b.employ(infos[0])
+		update(b, 0, 0, first)
+		update(b, 1, 0, second[:cols])
+		update(b, 1, 1, second[cols:])
+		b.assign(others[0])
+		b.hear(frame.Ready)
+		for layer := range uint32(2) {
+			b.compute(uint64(layer)+1, layer)
+			b.result(others[0], uint64(layer)+1, layer)
+		}
+		for i, c := range []struct {
+			layer uint32
+			begin uint64
+			rows  []float32
+		}{
+			{0, 0, first},           // not all that is new
+			{7, 0, first},           // no such layer
+			{0, 1, first},           // beyond the last row
+			{0, 1 << 40, first[:4]}, // far beyond
+			{0, 0, first[:3]},       // no whole row
+		} {
+			// There is no way back: the earlier shard was in use only here.
+			other := shards(t, 2, float32(10+i))
+			update(b, c.layer, c.begin, c.rows)
+			b.assign(other[0])
+			b.hear(frame.Want)
+			b.give(other[0], 0)
+			b.hear(frame.Ready)
+			b.compute(uint64(10+i), 0)
+			b.result(other[0], uint64(10+i), 0)
+		}
+	})
+}
+
 // A shard that a liar made: its checksums are right, but a result would be
 // beyond what the link carries. It is not held, and not a panic.
 func TestShardOfHugeResult(t *testing.T) {

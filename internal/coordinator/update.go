@@ -1,0 +1,224 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"starling/internal/engine"
+	"starling/internal/frame"
+	"starling/internal/link"
+	"starling/internal/plan"
+	"starling/internal/shard"
+	"starling/internal/tensor"
+)
+
+// UpdateRows gives a split layer's node new weights for its output rows from
+// begin on (for a convolution, output channels): rows [n,Cols] in the order of
+// the node's linear part, whichever way its constant lies; see
+// engine.LinearOf. Bias and what follows stay as they are.
+//
+// A request sees all old weights or all new ones: those under way are awaited,
+// later ones begin when the workers that are here hold the new weights, or have
+// left, or ctx has ended; who does not hold them then counts as lost until it
+// does. Workers are sent the new rows only, one that comes back later its
+// whole shard. On an error nothing has changed.
+func (c *Coordinator) UpdateRows(ctx context.Context, node string, begin int, rows []float32) error {
+	c.updating.Lock()
+	defer c.updating.Unlock()
+	u, err := c.newUpdate(node, begin, rows)
+	if err != nil {
+		return fmt.Errorf("update %s: %w", node, err)
+	}
+	held := make([]*call, 0, cap(c.idle))
+	defer func() {
+		for _, l := range held {
+			c.idle <- l
+		}
+	}()
+	for range cap(c.idle) {
+		select {
+		case l := <-c.idle:
+			held = append(held, l)
+		case <-ctx.Done():
+			u.remove(u.shards, u.old)
+			return ctx.Err()
+		case <-c.ctx.Done():
+			u.remove(u.shards, u.old)
+			return ErrClosed
+		}
+	}
+	u.commit(ctx)
+	return nil
+}
+
+// update is one change of weights on its way.
+type update struct {
+	c       *Coordinator
+	layer   int
+	weights []float32       // of the whole layer
+	patches [][]shard.Patch // by worker
+	old     []shard.Info
+	shards  []shard.Info // new
+}
+
+// newUpdate computes what changes and writes the new shards.
+func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update, error) {
+	layer := slices.IndexFunc(c.plan.Layers, func(l plan.Layer) bool { return slices.Contains(l.Nodes, node) })
+	if layer < 0 {
+		return nil, errors.New("no split layer has this node")
+	}
+	pl := &c.plan.Layers[layer]
+	first := 0 // row of the node in the layer
+	for i, name := range pl.Nodes {
+		l, _, err := engine.LinearOf(c.local.g, c.local.nodes[layer][i])
+		if err != nil {
+			return nil, err
+		}
+		if name != node {
+			first += l.Rows
+			continue
+		}
+		if begin < 0 || len(rows) == 0 || len(rows)%l.Cols != 0 || len(rows)/l.Cols > l.Rows-begin {
+			return nil, fmt.Errorf("%d weights from row %d on do not fit [%d,%d]", len(rows), begin, l.Rows, l.Cols)
+		}
+		break
+	}
+	w, err := c.local.layerWeights(layer)
+	if err != nil {
+		return nil, err
+	}
+	begin += first
+	end := begin + len(rows)/pl.Linear.Cols
+	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.members))}
+	copy(u.weights[begin*pl.Linear.Cols:], rows)
+	patches, err := shard.Patches(pl, layer, u.weights, begin, end)
+	if err != nil {
+		return nil, err
+	}
+	for s, p := range patches {
+		if p.Rows != nil {
+			u.patches[pl.Workers[s]] = append(u.patches[pl.Workers[s]], p)
+		}
+	}
+	c.mu.Lock()
+	u.old = c.shards
+	c.mu.Unlock()
+	u.shards = slices.Clone(u.old)
+	for w, p := range u.patches {
+		if p == nil {
+			continue
+		}
+		if u.shards[w], err = patch(u.old[w], p); err != nil {
+			u.remove(u.shards[:w], u.old)
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// patch writes the new shard beside the old one.
+func patch(old shard.Info, patches []shard.Patch) (shard.Info, error) {
+	from, err := shard.Open(old.Path)
+	if err != nil {
+		return shard.Info{}, err
+	}
+	defer from.Close()
+	store, err := shard.OpenStore(filepath.Dir(old.Path))
+	if err != nil {
+		return shard.Info{}, err
+	}
+	return store.Patch(from, patches)
+}
+
+// remove removes the files of shards that are not among keep.
+func (u *update) remove(shards, keep []shard.Info) {
+	for _, info := range shards {
+		if !slices.Contains(keep, info) {
+			os.Remove(info.Path) // that it stays harms nobody
+		}
+	}
+}
+
+// updateTime is how long a worker may take to be sent new weights.
+const updateTime = 10 * time.Second
+
+// commit puts the new weights in place, while no request is under way.
+func (u *update) commit(ctx context.Context) {
+	c := u.c
+	c.local.replace(u.layer, u.weights)
+	conns := make([]*link.Conn, len(c.members))
+	c.mu.Lock()
+	c.shards = u.shards
+	for w, m := range c.members {
+		if u.patches[w] != nil {
+			m.ready, conns[w] = false, m.conn
+			m.version++
+		}
+	}
+	c.announce()
+	c.mu.Unlock()
+	var sending sync.WaitGroup
+	for w, conn := range conns {
+		if conn != nil {
+			sending.Go(func() { u.send(w, conn) })
+		}
+	}
+	sending.Wait()
+	for {
+		waiting := false
+		c.mu.Lock()
+		for w, m := range c.members {
+			waiting = waiting || conns[w] != nil && m.conn == conns[w] && !m.ready
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		if !waiting {
+			break
+		}
+		select {
+		case <-changed:
+			continue
+		case <-ctx.Done():
+		case <-c.ctx.Done():
+		}
+		break
+	}
+	for w := range c.members {
+		if u.patches[w] == nil {
+			continue
+		}
+		if c.made[u.old[w].SHA256] {
+			u.remove(u.old[w:w+1], u.shards)
+			delete(c.made, u.old[w].SHA256)
+		}
+		c.made[u.shards[w].SHA256] = true
+	}
+}
+
+// send gives a worker the new rows and tells it which shard they make. One that
+// does not take them is let go: it gets its shard when it comes back.
+func (u *update) send(worker int, conn *link.Conn) {
+	ctx, cancel := context.WithTimeout(u.c.ctx, updateTime)
+	defer cancel()
+	var err error
+	for _, p := range u.patches[worker] {
+		if err != nil || 4*len(p.Rows) > frame.DefaultMaxPayload {
+			break // without the rows the worker asks for the whole shard
+		}
+		rows := link.PayloadOf(tensor.Bytes(p.Rows))
+		err = conn.Send(ctx, frame.Header{Type: frame.Update, Request: uint64(p.Begin), Layer: uint32(p.Layer), Nth: uint32(p.Nth)}, rows)
+		rows.Release()
+	}
+	if err == nil {
+		err = u.c.assign(ctx, u.c.members[worker], conn)
+	}
+	if err != nil {
+		conn.Close()
+	}
+}
