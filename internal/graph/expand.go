@@ -69,6 +69,33 @@ func (e *expansion) name(begin string) string {
 	}
 }
 
+// maxMade limits the elements of constants that nodes are written with, of a graph.
+const maxMade = 1 << 23
+
+// room is for making a constant of so many elements; the error sticks where there
+// is none.
+func (e *expansion) room(dims ...int) error {
+	n := tensor.Shape(dims)
+	if err := n.Check(1, int64(maxMade-e.p.made)); err != nil {
+		e.fail("constants of more than %d elements: %w", maxMade, err)
+	} else {
+		e.p.made += n.Elements()
+	}
+	return e.err
+}
+
+// sequence adds a vector of int64 that begins so, each one more than the last.
+func (e *expansion) sequence(first, count int) string {
+	if e.room(count) != nil {
+		return ""
+	}
+	t := tensor.New(tensor.Int64, count)
+	for i := range tensor.Of[int64](t) {
+		setInteger(t, i, int64(first+i))
+	}
+	return e.constant(t)
+}
+
 // constant adds a constant and returns its name.
 func (e *expansion) constant(t *tensor.Tensor) string {
 	name := e.name(e.node.Name)

@@ -125,7 +125,7 @@ func (a *attention) bias() (string, error) {
 		if missing := a.keys - s[len(s)-1]; missing > 0 {
 			rest := slices.Clone(s)
 			rest[len(s)-1] = missing
-			if err := rest.Check(4, MaxTensorBytes); err != nil {
+			if err := e.room(rest...); err != nil {
 				return "", err
 			}
 			t := tensor.New(c.in[3].Type, rest...)
@@ -163,16 +163,8 @@ func (a *attention) allowed() string {
 	if attrs.Int("is_causal", 0) != 0 {
 		right = 0
 	}
-	keys := make([]int, a.keys)
-	for i := range keys {
-		keys[i] = i
-	}
-	places := make([]int, a.queries) // of queries among the keys
-	for i := range places {
-		places[i] = a.past + i
-	}
-	key := e.reshape(e.ints(keys...), 1, 1, 1, a.keys)
-	place := e.reshape(e.ints(places...), 1, 1, a.queries, 1)
+	key := e.reshape(e.sequence(0, a.keys), 1, 1, 1, a.keys)
+	place := e.reshape(e.sequence(a.past, a.queries), 1, 1, a.queries, 1) // of queries among the keys
 	var list []string
 	if a.c.has(6) {
 		valid := e.reshape(a.c.node.Inputs[6], a.batch, 1, 1, 1)

@@ -36,11 +36,29 @@ func bind(nodes []*Node, names map[string]string) []*Node {
 	return out
 }
 
+// size counts a subgraph's nodes and those of subgraphs in it.
+func (s *Subgraph) size() int {
+	count := 1
+	for _, n := range s.Nodes {
+		count++
+		for _, v := range n.Attrs {
+			if body, ok := v.(*Subgraph); ok {
+				count += body.size()
+			}
+		}
+	}
+	return count
+}
+
 // body adds the nodes of a node's subgraph, with these values as its inputs, and
 // returns the names of its outputs.
 func (e *expansion) body(s *Subgraph, inputs ...string) []string {
 	if len(inputs) != len(s.Inputs) {
 		e.fail("a body of %d inputs is given %d", len(s.Inputs), len(inputs))
+		return nil
+	}
+	if e.p.added += s.size(); e.p.added > maxAdded {
+		e.fail("written as more than %d nodes", maxAdded)
 		return nil
 	}
 	names := map[string]string{}
@@ -175,9 +193,6 @@ func expandLoop(c *call, e *expansion) error {
 		}
 		if !more {
 			break
-		}
-		if e.p.added++; e.p.added > maxAdded {
-			return fmt.Errorf("more than %d turns", maxAdded)
 		}
 		if condition == "" {
 			condition = e.constant(tensor.FromSlice([]bool{true}))

@@ -17,7 +17,7 @@ func expandCausalConv(c *call, e *expansion) error {
 	past := c.node.Input(3)
 	want := tensor.Shape{x[0], x[1], w[2] - 1}
 	if past == "" {
-		if err := want.Check(4, MaxTensorBytes); err != nil {
+		if err := e.room(want...); err != nil {
 			return err
 		}
 		past = e.constant(tensor.New(tensor.Float32, want...))
@@ -122,7 +122,7 @@ func expandLpPool(c *call, e *expansion) error {
 		return err
 	}
 	w := append(tensor.Shape{x[1], 1}, win.Kernel...)
-	if err := w.Check(4, MaxTensorBytes); err != nil {
+	if err := e.room(w...); err != nil {
 		return err
 	}
 	ones := tensor.New(tensor.Float32, w...)
@@ -164,13 +164,9 @@ func expandReverseSequence(c *call, e *expansion) error {
 	if c.in[1].Type != tensor.Int64 || !c.shape(1).Equal(tensor.Shape{x[batch]}) {
 		return fmt.Errorf("lengths are %v%v, want int64[%d]", c.in[1].Type, c.shape(1), x[batch])
 	}
-	list := make([]int, x[time])
-	for i := range list {
-		list[i] = i
-	}
 	times, lengths := slices.Repeat([]int{1}, len(x)), slices.Repeat([]int{1}, len(x))
 	times[time], lengths[batch] = x[time], x[batch]
-	at, length := e.reshape(e.ints(list...), times...), e.reshape(c.node.Inputs[1], lengths...)
+	at, length := e.reshape(e.sequence(0, x[time]), times...), e.reshape(c.node.Inputs[1], lengths...)
 	back := e.add("Sub", nil, e.add("Sub", nil, length, e.ints(1)), at)
 	from := e.add("Where", nil, e.add("Less", nil, at, length), back, at)
 	e.output(0, "GatherElements", Attrs{"axis": int64(time)}, c.node.Inputs[0], e.add("Expand", nil, from, e.ints(x...)))
@@ -194,13 +190,9 @@ func expandTensorScatter(c *call, e *expansion) error {
 	if axis == 0 || len(update) != len(x) || update[axis] > x[axis] {
 		return fmt.Errorf("update of shape %v along axis %d of %v", update, axis, x)
 	}
-	list := make([]int, update[axis])
-	for i := range list {
-		list[i] = i
-	}
 	dims := slices.Repeat([]int{1}, len(x))
 	dims[axis] = update[axis]
-	at := e.reshape(e.ints(list...), dims...)
+	at := e.reshape(e.sequence(0, update[axis]), dims...)
 	if c.has(2) {
 		if c.in[2].Type != tensor.Int64 || !c.shape(2).Equal(tensor.Shape{x[0]}) {
 			return fmt.Errorf("write indices are %v%v, want int64[%d]", c.in[2].Type, c.shape(2), x[0])
@@ -231,8 +223,7 @@ func expandAffineGrid(c *call, e *expansion) error {
 		return fmt.Errorf("theta of shape %v for size %v", c.shape(0), size)
 	}
 	out := tensor.Shape(size[2:])
-	places := append(slices.Clone(out), dims+1)
-	if err := places.Check(4, MaxTensorBytes); err != nil {
+	if err := e.room(append(slices.Clone(out), dims+1)...); err != nil {
 		return err
 	}
 	grid := tensor.New(tensor.Float32, out.Elements(), dims+1)

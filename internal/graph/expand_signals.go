@@ -8,9 +8,6 @@ import (
 	"starling/internal/tensor"
 )
 
-// maxFourier limits the elements of a transform's matrix.
-const maxFourier = 1 << 24
-
 // expandDFT: ONNX DFT 17, whose axis is an attribute, and 20.
 func expandDFT(c *call, e *expansion) error {
 	x := c.shape(0)
@@ -65,8 +62,11 @@ func (e *expansion) fourier(x string, s tensor.Shape, axis, length int, inverse,
 	} else if half {
 		to = length/2 + 1
 	}
-	if parts != 1 && parts != 2 || from > maxFourier/to {
+	if parts != 1 && parts != 2 {
 		return "", fmt.Errorf("transform of %d along axis %d of %v", length, axis, s)
+	}
+	if err := e.room(from, to); err != nil {
+		return "", err
 	}
 	cos, sin := e.waves(from, to, length, inverse, half)
 	perm := make([]int, last) // the axis comes last
@@ -158,8 +158,8 @@ func expandSTFT(c *call, e *expansion) error {
 		return fmt.Errorf("frames of %v every %v of %v", length, step, s)
 	}
 	frames, size := 1+(s[1]-length[0])/step[0], length[0]
-	if frames > maxFourier/size {
-		return fmt.Errorf("%d frames of %d", frames, size)
+	if err := e.room(frames, size); err != nil {
+		return err
 	}
 	places := make([]int, 0, frames*size)
 	for f := range frames {
@@ -188,8 +188,11 @@ func expandWindow(c *call, e *expansion) error {
 	if err != nil {
 		return err
 	}
-	if len(size) != 1 || size[0] < 1 || size[0] > maxFourier {
+	if len(size) != 1 || size[0] < 1 {
 		return fmt.Errorf("size %v", size)
+	}
+	if err := e.room(2, size[0]); err != nil {
+		return err
 	}
 	period := size[0]
 	if c.node.Attrs.Int("periodic", 1) == 0 {
@@ -223,13 +226,16 @@ func expandCol2Im(c *call, e *expansion) error {
 	}
 	rank, each := len(block), 1
 	for _, size := range block {
-		if size < 1 || size > maxFourier/each {
+		if size < 1 || size > maxMade/each {
 			return fmt.Errorf("block_shape %v", block)
 		}
 		each *= size
 	}
-	if rank == 0 || len(image) != rank || len(x) != 3 || x[1]%each != 0 || x[1] > maxFourier/each {
+	if rank == 0 || len(image) != rank || len(x) != 3 || x[1]%each != 0 {
 		return fmt.Errorf("columns of shape %v for image_shape %v and block_shape %v", x, image, block)
+	}
+	if err := e.room(x[1], each); err != nil {
+		return err
 	}
 	ones := make([]int, rank)
 	for i := range ones {

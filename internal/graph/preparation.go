@@ -16,11 +16,12 @@ type preparation struct {
 	names  map[string]bool    // of values and nodes
 	next   map[string]int     // the number to try next for a name that begins so
 	added  int                // nodes that took the place of others
+	made   int                // elements of constants that these came with
 }
 
-// maxAdded limits the nodes that are written in place of others: a Loop is as
-// many bodies as it takes turns.
-const maxAdded = 1 << 15
+// maxAdded limits the nodes that are written in place of others, those of bodies
+// counted when they are copied too: a Loop is as many bodies as it takes turns.
+const maxAdded = 1 << 16
 
 // infer validates every node, writes those that are defined by others as these,
 // and fills g.Infos. Nodes that are unsupported, and those that depend on them,
