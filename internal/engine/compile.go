@@ -311,7 +311,7 @@ var emitters = func() map[string]func(*compiler, *graph.Node) error {
 		"Concat": (*compiler).concat, "Transpose": (*compiler).transpose, "Slice": (*compiler).slice, "Split": (*compiler).divide,
 		"Pad": (*compiler).pad, "Gather": (*compiler).gather, "Where": (*compiler).where, "Pow": (*compiler).power,
 		"Dropout": (*compiler).dropout, "Trilu": (*compiler).triangle, "OneHot": (*compiler).oneHot, "CumSum": (*compiler).cumulate, "CumProd": (*compiler).cumulate,
-		"Einsum": (*compiler).einsum, "GridSample": (*compiler).gridSample, "NonMaxSuppression": (*compiler).suppress,
+		"Einsum": (*compiler).einsum, "GridSample": (*compiler).gridSample, "NonMaxSuppression": (*compiler).suppress, "RoiAlign": (*compiler).roiAlign,
 	}
 	for ops, emit := range map[string]func(*compiler, *graph.Node) error{
 		"Conv ConvTranspose Gemm MatMul": (*compiler).layer,

@@ -36,7 +36,12 @@ func solo(t *testing.T, opset int, op string, attrs graph.Attrs, outputs int, op
 	if err := g.Prepare(); err != nil {
 		return nil, err
 	}
-	return run(t, g, engine.Options{}, nil, in), nil
+	p, err := engine.Compile(g, engine.Options{})
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.NewSession().Run(t.Context(), nil, in)
+	return clones(out), err
 }
 
 func values(t *testing.T, x *tensor.Tensor) string {
@@ -224,5 +229,26 @@ func TestGridsAreSampled(t *testing.T) {
 		if got := values(t, out[0]); got != c.want {
 			t.Errorf("%s, %s: %s, want %s", c.mode, c.padding, got, c.want)
 		}
+	}
+}
+
+func TestRegionsAreAligned(t *testing.T) {
+	x := tensor.FromSlice([]float32{0, 1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 3, 3)
+	regions := tensor.FromSlice([]float32{0.5, 0.5, 2.5, 2.5, -9, -9, -8, -8}, 2, 4)
+	indices := tensor.FromSlice([]int64{0, 0}, 2)
+	attrs := graph.Attrs{"output_height": int64(1), "output_width": int64(2), "sampling_ratio": int64(1)}
+	in := []*tensor.Tensor{x, regions, indices}
+	operands := []any{infoOf(x), infoOf(regions), infoOf(indices)}
+	out, err := solo(t, 16, "RoiAlign", attrs, 1, operands, in...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Half a pixel off, the region is [0,2]²: cells are sampled at (0.5, 1) and (1.5, 1).
+	if got, want := values(t, out[0]), "[3.5 4.5 0 0]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	tensor.Of[int64](indices)[1] = 1
+	if _, err := solo(t, 16, "RoiAlign", attrs, 1, []any{infoOf(x), regions, indices}, x); err == nil || !strings.Contains(err.Error(), "index 1 is outside") {
+		t.Errorf("a map that is not there: error %v", err)
 	}
 }

@@ -14,12 +14,13 @@ func (c *compiler) einsum(n *graph.Node) error {
 	for i, name := range n.Inputs {
 		shapes[i] = c.shape(name)
 	}
-	in := make([]int, len(n.Inputs))
-	for i, name := range n.Inputs {
-		var err error
-		if in[i], err = c.value(name); err != nil {
+	var in []int
+	for _, name := range n.Inputs {
+		at, err := c.value(name)
+		if err != nil {
 			return err
 		}
+		in = append(in, at)
 	}
 	e, err := graph.EinsumOf(n.Attrs.String("equation", ""), shapes)
 	if err != nil {

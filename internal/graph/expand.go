@@ -103,14 +103,6 @@ func (e *expansion) constant(t *tensor.Tensor) string {
 	return name
 }
 
-// outputConstant makes output i a constant.
-func (e *expansion) outputConstant(i int, t *tensor.Tensor) {
-	if i < len(e.node.Outputs) && e.node.Outputs[i] != "" {
-		name := e.node.Outputs[i]
-		e.p.g.Constants[name], e.p.g.Infos[name] = t, Info{t.Type, t.Shape}
-	}
-}
-
 func (e *expansion) scalar(v float32) string { return e.constant(tensor.FromSlice([]float32{v})) }
 
 // ints adds a vector of int64.

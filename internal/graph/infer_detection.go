@@ -49,3 +49,22 @@ func inferNonMaxSuppression(c *call) (Info, error) {
 	}
 	return Info{tensor.Int64, tensor.Shape{int(rows), 3}}, nil
 }
+
+// inferRoiAlign: x [N,C,H,W], regions [R,4] and the index of each one's map [R] →
+// [R,C,height,width].
+func inferRoiAlign(c *call) (Info, error) {
+	x, regions, a := c.shape(0), c.shape(1), c.node.Attrs
+	if len(x) != 4 || len(regions) != 2 || regions[1] != 4 || c.in[2].Type != tensor.Int64 || !c.shape(2).Equal(regions[:1]) {
+		return Info{}, fmt.Errorf("input of shape %v, regions of shape %v and indices %v%v, want [N,C,H,W], [R,4] and int64[R]",
+			x, regions, c.in[2].Type, c.shape(2))
+	}
+	const most = 1 << 7 // samples of a cell along each side
+	h, w := a.Int("output_height", 1), a.Int("output_width", 1)
+	if samples := a.Int("sampling_ratio", 0); h < 1 || w < 1 || samples < 0 || samples > most {
+		return Info{}, fmt.Errorf("output of %d by %d, %d samples", h, w, samples)
+	}
+	if mode := a.String("mode", "avg"); mode != "avg" && mode != "max" {
+		return Info{}, fmt.Errorf("mode %q, want avg or max", mode)
+	}
+	return float32Of(regions[0], x[1], h, w), nil
+}

@@ -43,6 +43,13 @@ var composites = map[string]*operator{
 		"else_branch": {kind: kindGraph, required: true},
 		"then_branch": {kind: kindGraph, required: true},
 	}},
+	"LinearAttention": {minInputs: 3, maxInputs: 6, outputs: 2, expand: expandLinearAttention, attrs: map[string]attr{
+		"chunk_size":   {kind: kindInt},
+		"kv_num_heads": {kind: kindInt, required: true},
+		"q_num_heads":  {kind: kindInt, required: true},
+		"scale":        {kind: kindFloat},
+		"update_rule":  {kind: kindString},
+	}},
 	"Loop": {minInputs: 0, maxInputs: -1, outputs: -1, types: anyType, other: own, expand: expandLoop, attrs: map[string]attr{
 		"body": {kind: kindGraph, required: true},
 	}},

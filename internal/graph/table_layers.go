@@ -113,6 +113,14 @@ var layers = map[string]*operator{
 		"mode":                           {kind: kindString},
 		"nearest_mode":                   {kind: kindString, from: 11},
 	}},
+	"RoiAlign": {minInputs: 3, maxInputs: 3, other: 2, infer: inferRoiAlign, attrs: map[string]attr{
+		"coordinate_transformation_mode": {kind: kindString, from: 16},
+		"mode":                           {kind: kindString},
+		"output_height":                  {kind: kindInt},
+		"output_width":                   {kind: kindInt},
+		"sampling_ratio":                 {kind: kindInt},
+		"spatial_scale":                  {kind: kindFloat},
+	}},
 	"Upsample": {minInputs: 1, maxInputs: 2, other: 1, infer: inferResize, attrs: map[string]attr{
 		"mode":   {kind: kindString},
 		"scales": {kind: kindFloats, to: 8},
