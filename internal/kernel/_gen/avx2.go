@@ -83,6 +83,10 @@ func gemm(a *asm) {
 	a.end()
 }
 
+// gemvAhead is how many bytes ahead of their use weights are fetched: the CPU by
+// itself does not go on past the end of a page.
+const gemvAhead = 3 << 10
+
 // gemv takes four rows at a time, then one. In the last k%16 elements, lanes past
 // the end keep their bits.
 func gemv(a *asm) {
@@ -117,6 +121,7 @@ func gemv(a *asm) {
 		a.op("VMOVUPS (BX)(CX*1), Y8")
 		a.op("VMOVUPS 32(BX)(CX*1), Y9")
 		for i, p := range ptr {
+			a.op("PREFETCHT0 %d(%s)(CX*1)", gemvAhead, p)
 			a.op("VFMADD231PS (%s)(CX*1), Y8, Y%d", p, 2*i)
 			a.op("VFMADD231PS 32(%s)(CX*1), Y9, Y%d", p, 2*i+1)
 		}

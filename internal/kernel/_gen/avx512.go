@@ -186,6 +186,7 @@ func gemv512(a *asm) {
 		a.label(name + "loop")
 		a.op("VMOVUPS (BX)(CX*1), Z8")
 		for i, p := range ptr {
+			a.op("PREFETCHT0 %d(%s)(CX*1)", gemvAhead, p)
 			a.op("VFMADD231PS (%s)(CX*1), Z8, Z%d", p, i)
 		}
 		a.op("ADDQ $64, CX")
