@@ -252,3 +252,14 @@ func TestRegionsAreAligned(t *testing.T) {
 		t.Errorf("a map that is not there: error %v", err)
 	}
 }
+
+func TestBytesArePooled(t *testing.T) {
+	x := tensor.FromSlice([]int8{-128, -5, 3, -7}, 1, 1, 1, 4)
+	out, err := solo(t, 12, "MaxPool", graph.Attrs{"kernel_shape": ints(1, 2), "pads": ints(0, 1, 0, 0)}, 1, []any{infoOf(x)}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(tensor.Of[int8](out[0])), "[-128 -5 3 3]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math"
 
 	"starling/internal/graph"
@@ -134,6 +135,51 @@ func (o *windowOp) run(s *Session) {
 				}
 				dst[(image*o.m+m)*outputs+output] = float32(sum)
 			}
+		}
+	}
+}
+
+// wholePool emits a MaxPool of bytes (opset 12), as quantised models have it.
+func (c *compiler) wholePool(n *graph.Node) error {
+	x, err := c.value(n.Inputs[0])
+	if err != nil {
+		return err
+	}
+	info := c.info(n.Inputs[0])
+	if len(n.Outputs) > 1 {
+		return fmt.Errorf("indices are not supported for %v", info.Type)
+	}
+	win, err := graph.WindowOf(n, info.Shape[2:], nil)
+	if err != nil {
+		return err
+	}
+	o := wholePool{taps: c.newTaps(win, info.Shape[2:], false), x: x, nc: info.Shape[:2].Elements(), dst: c.define(n.Outputs[0])}
+	var op operator = &wholePoolOp[uint8]{o}
+	if info.Type == tensor.Int8 {
+		op = &wholePoolOp[int8]{o}
+	}
+	c.emit(op, o.dst, x, o.scratch)
+	return nil
+}
+
+type wholePool struct {
+	taps
+	dst, x, nc int
+}
+
+type wholePoolOp[T int8 | uint8] struct{ wholePool }
+
+func (o *wholePoolOp[T]) run(s *Session) {
+	dst, x := view[T](s, o.dst), view[T](s, o.x)
+	size, outputs := tensor.Shape(o.spatial).Elements(), tensor.Shape(o.out).Elements()
+	for output := range outputs {
+		list := o.at(s, output)
+		for i := range o.nc {
+			best := least[T]()
+			for k := 0; k < len(list); k += 2 {
+				best = max(best, x[i*size+int(list[k])])
+			}
+			dst[i*outputs+output] = best
 		}
 	}
 }

@@ -3,10 +3,14 @@ package engine
 import (
 	"starling/internal/graph"
 	"starling/internal/kernel"
+	"starling/internal/tensor"
 )
 
 // pool emits a MaxPool or AveragePool (opset 12 and 19).
 func (c *compiler) pool(n *graph.Node) error {
+	if c.info(n.Inputs[0]).Type != tensor.Float32 {
+		return c.wholePool(n)
+	}
 	x, err := c.float(n.Inputs[0])
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func inferPool(c *call) (Info, error) {
 	}
 	out := append([]int{x[0], x[1]}, win.Out...)
 	c.more = []Info{{tensor.Int64, out}} // a MaxPool's indices
-	return float32Of(out...), nil
+	return Info{c.in[0].Type, out}, nil
 }
 
 func inferGlobalPool(c *call) (Info, error) {

@@ -201,9 +201,13 @@ func (p *preparation) define(c *call, op *operator, infos []Info) error {
 			full = name
 		}
 	}
-	if n.Op == "Shape" || n.Op == "Size" {
+	switch n.Op {
+	case "Shape", "Size":
 		g.Constants[n.Outputs[0]] = sizesOf(n, c.in[0].Shape)
 		return nil
+	case "NonZero": // of a constant, for the result's shape
+		_, err := g.value(n.Outputs[0])
+		return err
 	}
 	if full == "" {
 		for i, name := range n.Outputs {

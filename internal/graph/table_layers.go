@@ -1,6 +1,10 @@
 package graph
 
-import "maps"
+import (
+	"maps"
+
+	"starling/internal/tensor"
+)
 
 // layers are the rows of layers with weights, of pools and normalisations.
 // Attribute names, kinds and opsets are those of the ONNX operator schemas, here
@@ -87,7 +91,7 @@ var layers = map[string]*operator{
 		"size":  {kind: kindInt, required: true},
 	}},
 	"MatMul": {minInputs: 2, maxInputs: 2, finite: true, infer: inferMatMul},
-	"MaxPool": {minInputs: 1, maxInputs: 1, outputs: 2, infer: inferPool, attrs: map[string]attr{
+	"MaxPool": {minInputs: 1, maxInputs: 1, outputs: 2, types: setOf(tensor.Float32, tensor.Uint8, tensor.Int8), infer: inferPool, attrs: map[string]attr{
 		"auto_pad":      {kind: kindString},
 		"ceil_mode":     {kind: kindInt, from: 10},
 		"dilations":     {kind: kindInts, from: 10},
