@@ -167,3 +167,8 @@ func dequantizeSignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)
 //
 //go:noescape
 func dequantizeUnsignedAVX2(dst *float32, x *byte, n int, zero int, scale float32)
+
+// dealBytesAVX2 is dealBytesPortable for 16·groups pairs. groups is at least 1.
+//
+//go:noescape
+func dealBytesAVX2(even *byte, odd *byte, x *byte, groups int)

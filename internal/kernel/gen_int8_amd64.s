@@ -3457,3 +3457,30 @@ eight:
 	JNZ eight
 	VZEROUPPER
 	RET
+
+// func dealBytesAVX2(even *byte, odd *byte, x *byte, groups int)
+TEXT ·dealBytesAVX2(SB), NOSPLIT, $0-32
+	MOVQ even+0(FP), DI
+	MOVQ odd+8(FP), DX
+	MOVQ x+16(FP), SI
+	MOVQ groups+24(FP), CX
+	VPCMPEQW X7, X7, X7
+	VPSRLW $8, X7, X7
+group:
+	VMOVDQU (SI), X0
+	VMOVDQU 16(SI), X1
+	VPAND X7, X0, X2
+	VPAND X7, X1, X3
+	VPACKUSWB X3, X2, X2
+	VPSRLW $8, X0, X0
+	VPSRLW $8, X1, X1
+	VPACKUSWB X1, X0, X0
+	VMOVDQU X2, (DI)
+	VMOVDQU X0, (DX)
+	ADDQ $32, SI
+	ADDQ $16, DI
+	ADDQ $16, DX
+	DECQ CX
+	JNZ group
+	VZEROUPPER
+	RET

@@ -254,3 +254,13 @@ func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32)
 	}
 	dequantizePortable(dst[done:], x[done:], signed, scale, zero)
 }
+
+func dealBytes(even, odd, x []byte) {
+	done := 0
+	if avx2 && len(even) >= 16 {
+		done = len(even) &^ 15
+		_, _ = odd[done-1], x[2*done-1]
+		dealBytesAVX2(&even[0], &odd[0], &x[0], done/16)
+	}
+	dealBytesPortable(even[done:], odd[done:], x[2*done:])
+}

@@ -203,10 +203,8 @@ func (j *quantConvJob) runBlock(i int) {
 		j.stopped.Store(true)
 	case j.copying:
 		g := &j.c.g
-		for m := i * copyMaps; m < min((i+1)*copyMaps, g.N*g.C); m++ {
-			plane := j.c.window.plane
-			j.c.window.fill(j.src[m*plane:(m+1)*plane], j.x.Data[m*g.H*g.W:(m+1)*g.H*g.W], g, byte(j.x.Zero))
-		}
+		from, to, plane := i*copyMaps, min((i+1)*copyMaps, g.N*g.C), j.c.window.plane
+		j.c.window.fill(j.src[from*plane:to*plane], j.x.Data[from*g.H*g.W:to*g.H*g.W], g, byte(j.x.Zero))
 	case j.c.taps != nil:
 		j.depthwiseBlock(i)
 	default:
@@ -214,38 +212,67 @@ func (j *quantConvJob) runBlock(i int) {
 	}
 }
 
-// fill copies one map [H,W] into a plane of the window, with pads of zero.
+// fill copies maps [H,W] into planes of the window, with pads of zero.
 func (w *byteWindow) fill(dst, cells []byte, g *Conv2D, zero byte) {
-	for r := range w.rows {
-		row, y := dst[r*w.line:(r+1)*w.line], r-g.PadTop
-		if y < 0 || y >= g.H {
-			fillBytes(row, zero)
-			continue
+	fillBytes(dst, zero)
+	first := max(0, g.PadTop) // row of a plane that holds the map's first
+	rows := min(w.rows-first, g.H)
+	for m := 0; m*w.plane < len(dst); m++ {
+		for y := range rows {
+			row := dst[m*w.plane+(first+y)*w.line:][:w.line]
+			w.deal(row, cells[(m*g.H+y)*g.W:(m*g.H+y+1)*g.W], g)
 		}
-		line := cells[y*g.W : (y+1)*g.W]
-		for p := range g.StrideW {
-			// The phase's cell i is cell i·StrideW + p − PadLeft of the line.
-			phase := row[p*w.width : (p+1)*w.width]
-			first := min(w.width, max(0, ceilDiv(g.PadLeft-p, g.StrideW)))
-			at := first*g.StrideW + p - g.PadLeft
-			count := min(w.width-first, max(0, ceilDiv(g.W-at, g.StrideW)))
-			fillBytes(phase[:first], zero)
-			if g.StrideW == 1 {
-				copy(phase[first:first+count], line[at:])
-			} else if count > 0 {
-				from := line[at:]
-				for i := range phase[first : first+count] {
-					phase[first+i] = from[i*g.StrideW]
-				}
+	}
+}
+
+// deal copies a row of cells into the phases of row: cell i of phase p is cell
+// i·StrideW + p − PadLeft.
+func (w *byteWindow) deal(row, cells []byte, g *Conv2D) {
+	if g.StrideW == 1 {
+		copy(row[min(g.PadLeft, w.line):], cells)
+		return
+	}
+	part := func(p int) (phase, from []byte) {
+		first := min(w.width, max(0, ceilDiv(g.PadLeft-p, g.StrideW)))
+		at := first*g.StrideW + p - g.PadLeft
+		count := min(w.width-first, max(0, ceilDiv(g.W-at, g.StrideW)))
+		if count == 0 {
+			return nil, nil
+		}
+		return row[p*w.width+first:][:count], cells[at:]
+	}
+	if g.StrideW == 2 {
+		even, x := part(g.PadLeft % 2) // of the map's cells
+		odd, _ := part(1 - g.PadLeft%2)
+		n := min(len(even), len(odd))
+		if n > 0 && len(x) == g.W {
+			if n = min(n, g.W/2); n > 0 {
+				dealBytes(even[:n], odd[:n], x)
 			}
-			fillBytes(phase[first+count:], zero)
+			for i := n; i < len(even); i++ {
+				even[i] = cells[2*i]
+			}
+			for i := n; i < len(odd); i++ {
+				odd[i] = cells[2*i+1]
+			}
+			return
+		}
+	}
+	for p := range g.StrideW {
+		phase, from := part(p)
+		for i := range phase {
+			phase[i] = from[i*g.StrideW]
 		}
 	}
 }
 
 func fillBytes(dst []byte, v byte) {
-	for i := range dst {
-		dst[i] = v
+	if len(dst) == 0 {
+		return
+	}
+	dst[0] = v
+	for n := 1; n < len(dst); n *= 2 {
+		copy(dst[n:], dst[:n])
 	}
 }
 

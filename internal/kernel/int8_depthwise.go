@@ -32,12 +32,23 @@ func (j *quantConvJob) depthwiseBlock(i int) {
 	rows := min(j.nStep, g.OH-oy)
 	scratch := scratches8.get()
 	defer scratches8.put(scratch)
-	sums := grown(&scratch.c, rows*g.OW+maxSchemeN)
+	flat := g.StrideH == 1 && w.line <= 16
+	sums := grown(&scratch.c, rows*w.line+maxSchemeN)
 	pairs := len(c.offs) / 2
 	for m := m0; m < min(m0+j.mStep, g.N*g.C); m++ {
 		ch := m % g.C
 		src := j.src[m*w.plane+oy*g.StrideH*w.line:]
-		depthwiseSums(sums, src, j.x.Signed, c.taps[ch*pairs:(ch+1)*pairs], c.offs, rows, g.OW, g.StrideH*w.line)
+		taps := c.taps[ch*pairs : (ch+1)*pairs]
+		if flat {
+			// A narrow map fills registers only across its rows. What is computed
+			// between them is dropped.
+			depthwiseSums(sums, src, j.x.Signed, taps, c.offs, 1, (rows-1)*w.line+g.OW, 0)
+			for r := 1; r < rows; r++ {
+				copy(sums[r*g.OW:(r+1)*g.OW], sums[r*w.line:])
+			}
+		} else {
+			depthwiseSums(sums, src, j.x.Signed, taps, c.offs, rows, g.OW, g.StrideH*w.line)
+		}
 		out := j.out.cutRows(ch, 1, (m*g.OH+oy)*g.OW)
 		out.finishRows(0, sums, 0, 1, rows*g.OW)
 	}

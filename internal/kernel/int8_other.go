@@ -49,3 +49,5 @@ func quantize(dst []byte, x []float32, scale float32, l limits) { quantizePortab
 func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32) {
 	dequantizePortable(dst, x, signed, scale, zero)
 }
+
+func dealBytes(even, odd, x []byte) { dealBytesPortable(even, odd, x) }

@@ -212,3 +212,10 @@ func dequantizePortable(dst []float32, x []byte, signed bool, scale float32, zer
 		dst[i] = float32(intOf(b, signed)-zero) * scale
 	}
 }
+
+// dealBytesPortable separates bytes at even and odd places.
+func dealBytesPortable(even, odd, x []byte) {
+	for i := range even {
+		even[i], odd[i] = x[2*i], x[2*i+1]
+	}
+}

@@ -385,3 +385,28 @@ func quantize(a *asm) {
 		a.end()
 	}
 }
+
+// dealBytes separates bytes at even and odd places, 32 at a time.
+func dealBytes(a *asm) {
+	a.fn("dealBytesAVX2", "dealBytesAVX2 is dealBytesPortable for 16·groups pairs. groups is at least 1.",
+		arg{"even", "*byte", "DI"}, arg{"odd", "*byte", "DX"}, arg{"x", "*byte", "SI"}, arg{"groups", "int", "CX"})
+	a.op("VPCMPEQW X7, X7, X7")
+	a.op("VPSRLW $8, X7, X7")
+	a.label("group")
+	a.op("VMOVDQU (SI), X0")
+	a.op("VMOVDQU 16(SI), X1")
+	a.op("VPAND X7, X0, X2")
+	a.op("VPAND X7, X1, X3")
+	a.op("VPACKUSWB X3, X2, X2")
+	a.op("VPSRLW $8, X0, X0")
+	a.op("VPSRLW $8, X1, X1")
+	a.op("VPACKUSWB X1, X0, X0")
+	a.op("VMOVDQU X2, (DI)")
+	a.op("VMOVDQU X0, (DX)")
+	a.op("ADDQ $32, SI")
+	a.op("ADDQ $16, DI")
+	a.op("ADDQ $16, DX")
+	a.op("DECQ CX")
+	a.op("JNZ group")
+	a.end()
+}

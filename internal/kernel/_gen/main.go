@@ -59,6 +59,7 @@ func main() {
 	gemvWide(a)
 	depthwiseBytes(a)
 	quantize(a)
+	dealBytes(a)
 	a.write(filepath.Join(*out, "gen_int8_amd64"))
 
 	a = &asm{arch: "arm64"}
