@@ -77,6 +77,14 @@ func main() {
 	sparseNEON(a, 16)
 	a.write(filepath.Join(*out, "gen_sparse_arm64"))
 
+	a = &asm{arch: "arm64"}
+	mulInt8NEON(a)
+	packInt8NEON(a)
+	finishInt8NEON(a)
+	gemvInt8NEON(a)
+	depthwiseInt8NEON(a)
+	a.write(filepath.Join(*out, "gen_int8_arm64"))
+
 	a = &asm{arch: "arm"}
 	gemmVFP(a)
 	gemvVFP(a)
