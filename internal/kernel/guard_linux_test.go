@@ -10,10 +10,10 @@ import (
 
 // guarded returns a copy of v that touches memory nobody may read: right after
 // its end, or right before its beginning.
-func guarded(t testing.TB, v []float32, after bool) []float32 {
+func guarded[T any](t testing.TB, v []T, after bool) []T {
 	t.Helper()
-	page := os.Getpagesize()
-	size := (len(v)*4 + page - 1) / page * page
+	page, one := os.Getpagesize(), int(unsafe.Sizeof(*new(T)))
+	size := (len(v)*one + page - 1) / page * page
 	mem, err := syscall.Mmap(-1, 0, size+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
@@ -33,9 +33,9 @@ func guarded(t testing.TB, v []float32, after bool) []float32 {
 	}
 	at := page
 	if after {
-		at += size - 4*len(v)
+		at += size - one*len(v)
 	}
-	g := unsafe.Slice((*float32)(unsafe.Pointer(&mem[at])), len(v))
+	g := unsafe.Slice((*T)(unsafe.Pointer(&mem[at])), len(v))
 	copy(g, v)
 	return g
 }
@@ -126,5 +126,42 @@ func TestGuardPages(t *testing.T) {
 				compareBits(t, label("%s %s", run.name, level), dst, want)
 			}
 		}
+	}
+}
+
+// TestQuantGuardPages is the same for integers.
+func TestQuantGuardPages(t *testing.T) {
+	r := newRand(t)
+	n := 40
+	if testing.Short() {
+		n = 10
+	}
+	for range n {
+		g := randomConv(r)
+		k, cells := g.K(), g.N*g.M*g.OH*g.OW
+		w, x := randomBytes(r, g.M*k), randomBytes(r, g.N*g.C*g.H*g.W)
+		scale, bias := uniform(r, g.M), make([]int32, g.M)
+		rows, cols, batch := size(r, 40), size(r, 300), size(r, 15)
+		dense, in, denseScale := randomBytes(r, rows*cols), randomBytes(r, batch*cols), uniform(r, rows)
+		floats := uniform(r, rows)
+		eachScheme(t, func(string) {
+			for _, after := range []bool{true, false} {
+				for _, signed := range []bool{true, false} {
+					bytes := func(v []byte) Bytes { return Bytes{Data: guarded(t, v, after), Signed: signed, Zero: 3} }
+					weights := func(v []byte) Weights {
+						return Weights{Data: guarded(t, v, after), Signed: !signed, Zeros: []int32{5}}
+					}
+					conv := NewQuantConv(g, weights(w), g.M)
+					conv.Run(nil, Output{Bytes: guarded(t, make([]byte, cells), after), Scale: guarded(t, scale, after), Bias: guarded(t, bias, after)}, bytes(x), nil)
+					conv.Run(nil, Output{Sums: guarded(t, make([]int32, cells), after)}, bytes(x), nil)
+					NewQuantDense(weights(dense), rows, cols, batch).Run(nil, Output{
+						Bytes: guarded(t, make([]byte, batch*rows), after), Scale: guarded(t, denseScale, after),
+					}, bytes(in), batch, nil)
+					NewQuantDense(weights(dense), rows, cols, 1).Run(nil, Output{Sums: guarded(t, make([]int32, rows), after)}, bytes(in[:cols]), 1, nil)
+					QuantizeBytes(guarded(t, make([]byte, rows), after), guarded(t, floats, after), 0.01, signed, 3)
+					DequantizeBytes(guarded(t, make([]float32, batch), after), bytes(in[:batch]), 0.01)
+				}
+			}
+		})
 	}
 }
