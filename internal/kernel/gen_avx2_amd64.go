@@ -5,10 +5,11 @@
 package kernel
 
 // gemmTilesAVX2 is gemmTilesPortable; first is 1 to start the chains at zero, else 0.
-// panels and kc are at least 1.
+// panels and kc are at least 1. What lies at ahead is fetched into the second cache, 16 bytes for each
+// k and panel.
 //
 //go:noescape
-func gemmTilesAVX2(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int)
+func gemmTilesAVX2(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int, ahead *float32)
 
 // gemvRowsAVX2 is gemvRowsPortable; mask has k%16 lanes set. rows and k are at least 1.
 //

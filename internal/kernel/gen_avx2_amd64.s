@@ -4,8 +4,8 @@
 
 #include "textflag.h"
 
-// func gemmTilesAVX2(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int)
-TEXT ·gemmTilesAVX2(SB), NOSPLIT, $0-56
+// func gemmTilesAVX2(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int, ahead *float32)
+TEXT ·gemmTilesAVX2(SB), NOSPLIT, $0-64
 	MOVQ c+0(FP), DI
 	MOVQ ldc+8(FP), SI
 	MOVQ a+16(FP), AX
@@ -13,6 +13,8 @@ TEXT ·gemmTilesAVX2(SB), NOSPLIT, $0-56
 	MOVQ kc+32(FP), R8
 	MOVQ panels+40(FP), R9
 	MOVQ first+48(FP), R10
+	MOVQ ahead+56(FP), R13
+	// R13 ahead
 	// DI c, row 0 of the tile; R12 row 3; SI bytes between rows; R11 three rows
 	// AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left
 	// Y0..Y11 the tile, two registers a row; Y12, Y13 a row of b; Y14, Y15 elements of a
@@ -60,6 +62,8 @@ loaded:
 	SUBQ $4, CX
 	JLT rest
 four:
+	PREFETCHT1 (R13)
+	ADDQ $64, R13
 	VMOVUPS 0(DX), Y12
 	VMOVUPS 32(DX), Y13
 	VBROADCASTSS 0(AX), Y14

@@ -14,9 +14,10 @@ func (a *asm) end() {
 }
 
 func gemm(a *asm) {
-	a.fn("gemmTilesAVX2", "gemmTilesAVX2 is gemmTilesPortable; first is 1 to start the chains at zero, else 0.\npanels and kc are at least 1.",
+	a.fn("gemmTilesAVX2", "gemmTilesAVX2 is gemmTilesPortable; first is 1 to start the chains at zero, else 0.\npanels and kc are at least 1. What lies at ahead is fetched into the second cache, 16 bytes for each\nk and panel.",
 		arg{"c", "*float32", "DI"}, arg{"ldc", "int", "SI"}, arg{"a", "*float32", "AX"}, arg{"b", "*float32", "BX"},
-		arg{"kc", "int", "R8"}, arg{"panels", "int", "R9"}, arg{"first", "int", "R10"})
+		arg{"kc", "int", "R8"}, arg{"panels", "int", "R9"}, arg{"first", "int", "R10"}, arg{"ahead", "*float32", "R13"})
+	a.note("R13 ahead")
 	a.note("DI c, row 0 of the tile; R12 row 3; SI bytes between rows; R11 three rows")
 	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left")
 	a.note("Y0..Y11 the tile, two registers a row; Y12, Y13 a row of b; Y14, Y15 elements of a")
@@ -56,6 +57,8 @@ func gemm(a *asm) {
 		}
 	}
 	a.label("four")
+	a.op("PREFETCHT1 (R13)")
+	a.op("ADDQ $64, R13")
 	for u := range unroll {
 		step(u)
 	}
