@@ -282,10 +282,11 @@ func (j *convJob) runBlock(i int) {
 }
 
 // narrow says whether cells fill tiles better as rows than as columns. What has
-// to be turned round for it counts as a twelfth.
+// to be turned round for it counts as a twelfth; where tiles have all their rows
+// or none it does not pay.
 func (t *tiling) narrow(cells int) bool {
 	rows, columns := ceilDiv(cells, t.rowStep)*t.rowStep, ceilDiv(cells, t.columnStep)*t.columnStep
-	return 13*rows <= 12*columns
+	return t.rowStep < t.m && 13*rows <= 12*columns
 }
 
 // narrowPanels is the most panels of filters in a block of a narrow layer. The
