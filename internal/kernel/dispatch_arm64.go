@@ -2,10 +2,26 @@
 
 package kernel
 
-import "math"
+import (
+	"math"
+	"os"
+)
 
-// neon selects the assembly twins. Every arm64 has it.
-var neon = true
+// neon selects the assembly twins. Every arm64 has it. inOrder selects those
+// scheduled for cores that issue in order.
+var (
+	neon    = true
+	inOrder = allInOrder(cpuInfo())
+)
+
+// cpuInfo returns what Linux says of the cores, or nothing.
+func cpuInfo() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
 
 func level() string {
 	if neon {
@@ -43,7 +59,11 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 	if first {
 		start = 1
 	}
-	gemmTilesNEON(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	if inOrder {
+		gemmTilesInOrderNEON(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	} else {
+		gemmTilesNEON(&c[0], ldc, &a[0], &b[0], kc, panels, start)
+	}
 	end.apply(c, ldc, panels*t.m, n)
 	return panels * t.m
 }

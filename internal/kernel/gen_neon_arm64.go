@@ -10,6 +10,12 @@ package kernel
 //go:noescape
 func gemmTilesNEON(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int)
 
+// gemmTilesInOrderNEON is gemmTilesPortable; first is 1 to start the chains at zero, else 0.
+// panels and kc are at least 1.
+//
+//go:noescape
+func gemmTilesInOrderNEON(c *float32, ldc int, a *float32, b *float32, kc int, panels int, first int)
+
 // gemvOneNEON fills the 16 lanes of one row of w, for whole groups of 16 columns.
 // groups is at least 1.
 //

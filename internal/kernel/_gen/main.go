@@ -63,7 +63,8 @@ func main() {
 	a.write(filepath.Join(*out, "gen_int8_amd64"))
 
 	a = &asm{arch: "arm64"}
-	gemmNEON(a)
+	gemmNEON(a, "gemmTilesNEON", false)
+	gemmNEON(a, "gemmTilesInOrderNEON", true)
 	gemvNEON(a)
 	packSixNEON(a)
 	packNEON(a)

@@ -24,8 +24,13 @@ func (a *asm) zero(first, n int) {
 	}
 }
 
-func gemmNEON(a *asm) {
-	a.fn("gemmTilesNEON", "gemmTilesNEON is gemmTilesPortable; first is 1 to start the chains at zero, else 0.\npanels and kc are at least 1.",
+// gemmNEON writes the product for cores that issue as operands become ready, and
+// by halves one for cores that issue in order: those stand still for two cycles for
+// a load of 128 bits, but load 64 beside a product: a Cortex-A55 into any register,
+// an A53 into a core register, and there a load of 64 bits into a vector takes a
+// cycle, in which one is inserted too (ncnn, arm-a53-a55-dual-issue.md).
+func gemmNEON(a *asm, name string, halves bool) {
+	a.fn(name, name+" is gemmTilesPortable; first is 1 to start the chains at zero, else 0.\npanels and kc are at least 1.",
 		arg{"c", "*float32", "R0"}, arg{"ldc", "int", "R1"}, arg{"a", "*float32", "R2"}, arg{"b", "*float32", "R3"},
 		arg{"kc", "int", "R4"}, arg{"panels", "int", "R5"}, arg{"first", "int", "R6"})
 	a.note("R0 c, row 0 of the tile; R1 bytes between rows; R2 a, runs on from panel to panel;")
@@ -38,6 +43,42 @@ func gemmNEON(a *asm) {
 	a.note("core that issues in order does not wait for it, and one that does not has a load")
 	a.note("and a product for every cycle. Offsets are constant, since an updated address is")
 	a.note("ready late on some of these cores.")
+	if halves {
+		a.note("A load is of two halves, each beside a product, the second by way of R10..R15 in turn;")
+		a.note("it is put in its place beside the next load.")
+	}
+	// load fills V v, now or, by halves, after the next products.
+	var pieces []func()
+	insert, core := func() {}, 0
+	load := func(offset int, base string, v int) {
+		if !halves {
+			a.op("FMOVQ %d(%s), F%d", offset, base, v)
+			return
+		}
+		r := 10 + core%6
+		core++
+		pieces = append(pieces,
+			func() {
+				a.op("FMOVD %d(%s), F%d", offset, base, v)
+				insert()
+			},
+			func() {
+				a.op("MOVD %d(%s), R%d", offset+8, base, r)
+				insert = func() { a.op("VMOV R%d, V%d.D[1]", r, v) }
+			})
+	}
+	drain := func(most int) {
+		n := min(most, len(pieces))
+		for _, piece := range pieces[:n] {
+			piece()
+		}
+		pieces = pieces[n:]
+	}
+	finish := func() {
+		drain(len(pieces))
+		insert()
+		insert = func() {}
+	}
 	eachRow := func(op string) {
 		a.op("MOVD R0, R7")
 		for i := range 6 {
@@ -47,32 +88,39 @@ func gemmNEON(a *asm) {
 	}
 	// product is row i of the tile in columns 4q to 4q+3; i + at is where its
 	// element of a lies in V28..V30.
-	product := func(i, q, at int) { a.fmla(4*i+q, 24+q, 28+(i+at)/4, (i+at)%4) }
+	product := func(i, q, at int) {
+		a.fmla(4*i+q, 24+q, 28+(i+at)/4, (i+at)%4)
+		drain(1)
+	}
 	// pair is two steps. Unless another follows, the second loads nothing.
 	pair := func(more bool) {
 		for q := range 4 {
 			for i := range 6 {
 				product(i, q, 0)
 				if q == 0 && i == 2 {
-					a.op("FMOVQ 32(R2), F30")
+					load(32, "R2", 30)
 				}
 			}
-			a.op("FMOVQ %d(R8), F%d", 64+16*q, 24+q)
+			load(64+16*q, "R8", 24+q)
+		}
+		if !more {
+			finish()
 		}
 		for q := range 4 {
 			for i := range 6 {
 				product(i, q, 6)
 				if more && q == 0 && i == 2 {
-					a.op("FMOVQ 48(R2), F28")
+					load(48, "R2", 28)
 				}
 				if more && q == 3 && i == 1 {
-					a.op("FMOVQ 64(R2), F29")
+					load(64, "R2", 29)
 				}
 			}
 			if more {
-				a.op("FMOVQ %d(R8), F%d", 128+16*q, 24+q)
+				load(128+16*q, "R8", 24+q)
 			}
 		}
+		finish()
 		a.op("ADD $48, R2")
 		a.op("ADD $128, R8")
 	}
