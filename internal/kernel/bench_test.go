@@ -177,6 +177,7 @@ func BenchmarkElementwise(b *testing.B) {
 	pool := NewMaxPool(Pool2D{N: 1, C: 16, H: 32, W: 32, KH: 2, KW: 2, StrideH: 2, StrideW: 2, DilationH: 1, DilationW: 1, OH: 16, OW: 16})
 	for name, f := range map[string]func(){
 		"sub":     func() { Sub(dst, x) },
+		"scaled":  func() { AddScaled(dst, x, 0.3) },
 		"add":     func() { Add(dst, x, x) },
 		"bias":    func() { BiasAct(nil, dst, x[:16], 1, 16, n/16, 0, 6) },
 		"softmax": func() { Softmax(dst, x, 1, n, 1) },

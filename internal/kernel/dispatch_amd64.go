@@ -275,6 +275,14 @@ func vecSub(dst, x []float32) {
 	}
 }
 
+func vecAddScaled(dst, x []float32, c float32) {
+	if !avx2 {
+		vecAddScaledPortable(dst, x, c)
+	} else if len(dst) > 0 {
+		vecAddScaledAVX2(&dst[0], &x[0], len(dst), c)
+	}
+}
+
 func vecAdd(dst, a, b []float32) {
 	switch {
 	case !avx2:

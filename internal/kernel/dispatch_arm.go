@@ -160,6 +160,15 @@ func vecSub(dst, x []float32) {
 		func(i, j int) { vecSubPortable(dst[i:j], x[i:j]) })
 }
 
+// vecAddScaled keeps subnormal numbers, so NEON cannot do it.
+func vecAddScaled(dst, x []float32, c float32) {
+	if !vfpv4 {
+		vecAddScaledPortable(dst, x, c)
+	} else if len(dst) > 0 {
+		addScaledVFP(&dst[0], &x[0], len(dst), c)
+	}
+}
+
 func vecAdd(dst, a, b []float32) {
 	byBlocks(len(dst),
 		func(i int) int { return vecAddNEON(&dst[i], &a[i], &b[i], len(dst)-i) },

@@ -208,6 +208,14 @@ func vecSub(dst, x []float32) {
 	}
 }
 
+func vecAddScaled(dst, x []float32, c float32) {
+	if !neon {
+		vecAddScaledPortable(dst, x, c)
+	} else if len(dst) > 0 {
+		vecAddScaledNEON(&dst[0], &x[0], len(dst), c)
+	}
+}
+
 func vecAdd(dst, a, b []float32) {
 	if !neon {
 		vecAddPortable(dst, a, b)

@@ -21,6 +21,7 @@ func depthwiseRows(dst, src, w []float32, off []int, rows, cols, srcStep int) {
 }
 
 func vecSub(dst, x []float32)                       { vecSubPortable(dst, x) }
+func vecAddScaled(dst, x []float32, c float32)      { vecAddScaledPortable(dst, x, c) }
 func vecAdd(dst, a, b []float32)                    { vecAddPortable(dst, a, b) }
 func vecMax(dst, a, b []float32)                    { vecMaxPortable(dst, a, b) }
 func vecMul(dst, a, b []float32)                    { vecMulPortable(dst, a, b) }

@@ -7,6 +7,13 @@ func Sub(dst, x []float32) {
 	vecSub(dst, x)
 }
 
+// AddScaled is dst += c·x, elementwise, f32, fused: rounded once. x has at
+// least len(dst) elements and must not overlap dst.
+func AddScaled(dst, x []float32, c float32) {
+	need("x", len(x), len(dst))
+	vecAddScaled(dst, x, c)
+}
+
 // Add is dst = a + b, elementwise, f32; a and b have at least len(dst) elements.
 // dst may be a or b but not overlap them otherwise.
 func Add(dst, a, b []float32) {

@@ -47,6 +47,11 @@ func dealTwoAVX2(even *float32, odd *float32, x *float32, groups int)
 //go:noescape
 func vecSubAVX2(dst *float32, x *float32, n int)
 
+// vecAddScaledAVX2 is vecAddScaledPortable for n elements.
+//
+//go:noescape
+func vecAddScaledAVX2(dst *float32, x *float32, n int, c float32)
+
 // vecAddAVX2 is vecAddPortable for n elements.
 //
 //go:noescape

@@ -745,6 +745,37 @@ end:
 	VZEROUPPER
 	RET
 
+// func vecAddScaledAVX2(dst *float32, x *float32, n int, c float32)
+TEXT ·vecAddScaledAVX2(SB), NOSPLIT, $0-28
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	VBROADCASTSS c+24(FP), Y1
+	SUBQ $8, CX
+	JLT rest
+eight:
+	VMOVUPS (DI), Y0
+	VFMADD231PS (SI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE eight
+rest:
+	ADDQ $8, CX
+	JZ end
+one:
+	VMOVSS (DI), X0
+	VFMADD231SS (SI), X1, X0
+	VMOVSS X0, (DI)
+	ADDQ $4, DI
+	ADDQ $4, SI
+	DECQ CX
+	JNZ one
+end:
+	VZEROUPPER
+	RET
+
 // func vecAddAVX2(dst *float32, a *float32, b *float32, n int)
 TEXT ·vecAddAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI

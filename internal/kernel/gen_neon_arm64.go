@@ -72,6 +72,11 @@ func dealTwoNEON(even *float32, odd *float32, x *float32, groups int)
 //go:noescape
 func vecSubNEON(dst *float32, x *float32, n int)
 
+// vecAddScaledNEON is vecAddScaledPortable for n elements.
+//
+//go:noescape
+func vecAddScaledNEON(dst *float32, x *float32, n int, c float32)
+
 // vecAddNEON is vecAddPortable for n elements.
 //
 //go:noescape

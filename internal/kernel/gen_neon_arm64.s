@@ -1002,6 +1002,54 @@ pastone:
 	ADD $1, R3
 	RET
 
+// func vecAddScaledNEON(dst *float32, x *float32, n int, c float32)
+TEXT ·vecAddScaledNEON(SB), NOSPLIT, $0-28
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R3
+	FMOVS c+24(FP), F16
+	VDUP V16.S[0], V16.S4
+	SUBS $16, R3
+	BLT pastsixteen
+sixteen:
+	VLD1 (R0), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1 (R1), [V4.S4, V5.S4, V6.S4, V7.S4]
+	ADD $64, R1
+	VFMLA V16.S4, V4.S4, V0.S4
+	VFMLA V16.S4, V5.S4, V1.S4
+	VFMLA V16.S4, V6.S4, V2.S4
+	VFMLA V16.S4, V7.S4, V3.S4
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	SUBS $16, R3
+	BGE sixteen
+pastsixteen:
+	ADD $16, R3
+	SUBS $4, R3
+	BLT pastfour
+four:
+	VLD1 (R0), [V0.S4]
+	VLD1 (R1), [V4.S4]
+	ADD $16, R1
+	VFMLA V16.S4, V4.S4, V0.S4
+	VST1.P [V0.S4], 16(R0)
+	SUBS $4, R3
+	BGE four
+pastfour:
+	ADD $4, R3
+	SUBS $1, R3
+	BLT pastone
+one:
+	FMOVS (R0), F0
+	FMOVS (R1), F4
+	ADD $4, R1
+	VFMLA V16.S4, V4.S4, V0.S4
+	FMOVS.P F0, 4(R0)
+	SUBS $1, R3
+	BGE one
+pastone:
+	ADD $1, R3
+	RET
+
 // func vecAddNEON(dst *float32, a *float32, b *float32, n int)
 TEXT ·vecAddNEON(SB), NOSPLIT, $0-32
 	MOVD dst+0(FP), R0

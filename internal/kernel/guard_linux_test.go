@@ -58,6 +58,7 @@ func TestGuardPages(t *testing.T) {
 	for range 12 {
 		n := size(r, 70)
 		in := [][]float32{wild(r, n), wild(r, n)}
+		add("add scaled", n, in, func(dst []float32, in [][]float32) { copy(dst, in[1]); AddScaled(dst, in[0], 0.3) })
 		add("sub", n, in, func(dst []float32, in [][]float32) { copy(dst, in[1]); Sub(dst, in[0]) })
 		add("add", n, in, func(dst []float32, in [][]float32) { Add(dst, in[0], in[1]) })
 		add("mul", n, in, func(dst []float32, in [][]float32) { Mul(dst, in[0], in[1]) })

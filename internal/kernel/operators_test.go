@@ -17,6 +17,7 @@ func TestElementwise(t *testing.T) {
 		a, b := wild(r, n+o)[o:], wild(r, n+o)[o:]
 		bounds := [][2]float32{{-inf, inf}, {0, inf}, {0, 6}, {-0.25, 0.25}}[r.IntN(4)]
 		lo, hi := bounds[0], bounds[1]
+		scale := float32(r.NormFloat64())
 		plain := func(f func(i int) float32) []float32 {
 			v := make([]float32, n)
 			for i := range v {
@@ -38,6 +39,9 @@ func TestElementwise(t *testing.T) {
 				dst := append(make([]float32, o), a...)[o:]
 				Sub(dst, b)
 				compareBits(t, label("%s sub %d", level, n), dst, plain(func(i int) float32 { return a[i] - b[i] }))
+				copy(dst, a)
+				AddScaled(dst, b, scale)
+				compareBits(t, label("%s add scaled %d", level, n), dst, plain(func(i int) float32 { return fma32(scale, b[i], a[i]) }))
 				Add(dst, a, b)
 				compareBits(t, label("%s add %d", level, n), dst, plain(func(i int) float32 { return a[i] + b[i] }))
 				Mul(dst, a, b)

@@ -152,6 +152,13 @@ func vecSubPortable(dst, x []float32) {
 	}
 }
 
+func vecAddScaledPortable(dst, x []float32, c float32) {
+	x = x[:len(dst)]
+	for i := range dst {
+		dst[i] = fma32(c, x[i], dst[i])
+	}
+}
+
 func vecAddPortable(dst, a, b []float32) {
 	a, b = a[:len(dst)], b[:len(dst)]
 	for i := range dst {

@@ -449,6 +449,7 @@ func elementwise(a *asm) {
 		ops        []string // %[1]s PS or SS, %[2]s Y or X, %[3]s a move
 	}{
 		{"vecSubAVX2", "vecSubPortable", []arg{dst, {"x", "*float32", "SI"}, n}, "DI", []string{"VSUB%[1]s (SI), %[2]s0, %[2]s0"}},
+		{"vecAddScaledAVX2", "vecAddScaledPortable", []arg{dst, {"x", "*float32", "SI"}, n, {"c", "float32", "Y1"}}, "DI", []string{"VFMADD231%[1]s (SI), %[2]s1, %[2]s0"}},
 		{"vecAddAVX2", "vecAddPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VADD%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecMulAVX2", "vecMulPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VMUL%[1]s (DX), %[2]s0, %[2]s0"}},
 		{"vecDivAVX2", "vecDivPortable", []arg{dst, {"a", "*float32", "SI"}, {"b", "*float32", "DX"}, n}, "SI", []string{"VDIV%[1]s (DX), %[2]s0, %[2]s0"}},

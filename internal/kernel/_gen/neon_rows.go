@@ -48,6 +48,12 @@ func elementwiseNEON(a *asm) {
 		do   steps
 	}{
 		{"vecSub", []arg{dst, x, n}, []string{"R0", "R1"}, binary("FSUB")},
+		{
+			"vecAddScaled",
+			[]arg{dst, x, n, {"c", "float32", "V16"}},
+			[]string{"R0", "R1"},
+			steps{func(i int) { a.op("VFMLA V16.S4, V%d.S4, V%d.S4", 4+i, i) }},
+		},
 		{"vecAdd", []arg{dst, first, second, n}, []string{"R1", "R2"}, binary("FADD")},
 		{"vecMul", []arg{dst, first, second, n}, []string{"R1", "R2"}, binary("FMUL")},
 		{"vecMax", []arg{dst, first, second, n}, []string{"R1", "R2"}, binary("FMAX")},
