@@ -46,7 +46,7 @@ func NewTensor(data []float32, shape ...int) *Tensor { return tensor.FromSlice(d
 // Options say how to run a model. The zero value runs it in this process.
 type Options struct {
 	Workers     int    // data slices of each layer, k; 0 runs without workers
-	Parity      int    // parity slices of each layer, r: 0 or 1
+	Parity      int    // parity slices of each layer, r: 0 to 4
 	Split       string // auto (default), output, input, channel, filter or spatial; see docs/cli.md
 	Redundancy  string // parity (default), replicate or none
 	Threads     int    // for computing, of each worker and of this process; default 1

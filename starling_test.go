@@ -181,7 +181,7 @@ func TestOpenFails(t *testing.T) {
 		{"no file", filepath.Join(t.TempDir(), "none.onnx"), starling.Options{}, "none.onnx: ", fs.ErrNotExist},
 		{"no model", letter, starling.Options{}, "letter.onnx: not a valid ONNX file", nil},
 		{"negative workers", model, starling.Options{Workers: -1, WorkerCommand: worker}, "-1", nil},
-		{"two parities", model, starling.Options{Workers: 2, Parity: 2, WorkerCommand: worker}, "0 or 1 parity slices, not 2", nil},
+		{"five parities", model, starling.Options{Workers: 2, Parity: 5, WorkerCommand: worker}, "0 to 4 parity slices, not 5", nil},
 		{"unknown split", model, starling.Options{Workers: 2, Split: "even", WorkerCommand: worker}, `unknown split "even"`, nil},
 		{"no program", model, starling.Options{Workers: 2, WorkerCommand: []string{letter, "worker"}}, "start worker w1", nil},
 	}

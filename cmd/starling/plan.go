@@ -63,8 +63,10 @@ func (p *planFlags) check(cmd *cobra.Command) error {
 		return usage(cmd, "--workers %d is negative", o.Data)
 	case o.Data > parity.MaxData:
 		return usage(cmd, "--workers %d is more than %d", o.Data, parity.MaxData)
-	case o.Parity < 0 || o.Parity > 1:
-		return usage(cmd, "--parity %d: there are 0 and 1", o.Parity)
+	case o.Parity < 0 || o.Parity > parity.MaxParity:
+		return usage(cmd, "--parity %d: there are 0 to %d", o.Parity, parity.MaxParity)
+	case o.Parity > 1 && o.Data > parity.MaxCoded:
+		return usage(cmd, "--parity %d covers up to %d workers, not %d", o.Parity, parity.MaxCoded, o.Data)
 	case !slices.Contains(plan.Kinds, o.Split):
 		return usage(cmd, "--split %q: there are %s", o.Split, strings.Join(plan.Kinds, ", "))
 	case o.Speeds != nil && len(o.Speeds) != o.Workers():

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"starling/internal/coordinator"
@@ -14,9 +16,9 @@ import (
 )
 
 // With weights that are no whole numbers a decoded result differs from the
-// computed one, by parity.Bound at most; all others are equal.
+// computed one, by Solution.Bound at most; all others are equal. Every set of
+// dead workers that the code covers.
 func TestDecodedWithinBound(t *testing.T) {
-	const k = 3
 	fill := func(b *builder, shape ...int) string {
 		w := whole(b.r, shape...)
 		for i := range w.F32() {
@@ -33,16 +35,35 @@ func TestDecodedWithinBound(t *testing.T) {
 	}
 	conv := newBuilder(2, 5, 9, 8)
 	conv.node("Conv", graph.Attrs{"pads": []int64{1, 1, 1, 1}, "strides": []int64{2, 1}}, conv.last, fill(conv, 10, 5, 3, 3))
+	convolution := conv.graph()
 	for _, c := range []struct {
 		name string
 		g    *graph.Graph
-	}{{"dense", dense(1)}, {"dense, batch of 3", dense(3)}, {"convolution", conv.graph()}} {
-		p := prepare(t, c.g, k, 1)
-		for dead := range k + 1 {
-			t.Run(fmt.Sprintf("%s, w%d dead", c.name, dead+1), func(t *testing.T) {
+		k, r int
+	}{
+		{"dense", dense(1), 3, 1},
+		{"dense, batch of 3", dense(3), 3, 1},
+		{"convolution", convolution, 3, 1},
+		{"dense, two parities", dense(1), 4, 2},
+		{"convolution, two parities", convolution, 3, 2},
+		{"dense, batch of 2, three parities", dense(2), 3, 3},
+		{"dense, four parities", dense(1), 2, 4},
+	} {
+		p := prepare(t, c.g, c.k, c.r)
+		for set := range uint(1) << (c.k + c.r) {
+			if bits.OnesCount(set) > c.r || set == 0 {
+				continue
+			}
+			var dead []int
+			for w := range c.k + c.r {
+				if set>>w&1 == 1 {
+					dead = append(dead, w)
+				}
+			}
+			t.Run(fmt.Sprintf("%s, %v dead", c.name, dead), func(t *testing.T) {
 				inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
-					l.start(dead)
-					for range 5 {
+					l.start(dead...)
+					for range 3 {
 						checkBound(t, l, dead)
 					}
 				})
@@ -80,11 +101,11 @@ func TestOverflowIsNotDecoded(t *testing.T) {
 	}
 }
 
-// checkBound runs a request without a worker. Its one layer is y = W·x; the
-// same layer with |W| and |x| gives each row's Σ|W|·|x|, to be added over the
-// rows that parity joined. That is computed in float32 too, of K products all
-// positive, so it may be short by γ_K, less than 1 in 10,000 for K ≤ 1,000.
-func checkBound(t *testing.T, l *lab, dead int) {
+// checkBound runs a request without some workers. Its one layer is y = W·x; the
+// same layer with |W| and |x| gives each row's |W|·|x|. That is computed in
+// float32 too, of K products all positive, so it may be short by γ_K, less than
+// 1 in 10,000 for K ≤ 1,000.
+func checkBound(t *testing.T, l *lab, dead []int) {
 	t.Helper()
 	in := []*tensor.Tensor{normal(l.r, l.g.Inputs[0].Shape...)}
 	want := l.local(t, in)[0].F32()
@@ -93,37 +114,82 @@ func checkBound(t *testing.T, l *lab, dead int) {
 		t.Fatal(err)
 	}
 	layer := l.plan.Layers[0]
-	missing := l.plan.SliceOf(0, dead)
-	if (len(a.Decoded) == 1) != (missing < l.plan.Data) {
-		t.Fatalf("decoded %v", a.Decoded)
+	k, n := layer.K(), layer.N()
+	var missing []int
+	have := make([]bool, n)
+	for s := range n {
+		have[s] = !slices.Contains(dead, l.plan.WorkerOf(0, s))
+		if !have[s] && s < k {
+			missing = append(missing, s)
+		}
 	}
+	if len(a.Decoded) != len(missing) || len(a.Recomputed) != 0 {
+		t.Fatalf("decoded %v, recomputed %v; missing %v", a.Decoded, a.Recomputed, missing)
+	}
+	solutions := solve(t, k, n-k, have)
 	sums := absolute(t, l, in)
 	rows, inner := layer.Linear.Rows, layer.Linear.Inner
 	differ := false
+	sumAbs := make([]float64, k)
 	for i, got := range a.Outputs[0].F32() {
 		row := i / inner % rows
-		if missing == l.plan.Data || row < begin(layer.Rows(missing)) || row >= end(layer.Rows(missing)) {
+		at := slices.IndexFunc(missing, func(j int) bool { return row >= begin(layer.Rows(j)) && row < end(layer.Rows(j)) })
+		if at < 0 {
 			if got != want[i] {
 				t.Fatalf("row %d, not decoded: %v, want %v", row, got, want[i])
 			}
 			continue
 		}
-		var sum float64
-		for j := range l.plan.Data {
+		for j := range k {
 			from, to := layer.Rows(j)
-			if r := from + row - begin(layer.Rows(missing)); r < to {
-				sum += float64(sums[i+(r-row)*inner])
+			sumAbs[j] = 0
+			if r := from + row - begin(layer.Rows(missing[at])); r < to {
+				sumAbs[j] = 1.0001 * float64(sums[i+(r-row)*inner])
 			}
 		}
+		bound := 0.0
+		for _, s := range solutions {
+			bound = max(bound, s.Bound(at, layer.Linear.Cols, sumAbs))
+		}
 		off := math.Abs(float64(got) - float64(want[i]))
-		if bound := parity.Bound(l.plan.Data, layer.Linear.Cols, sum*1.0001); off > bound {
+		if off > bound {
 			t.Errorf("row %d: %v, want %v: %g off, bound %g", row, got, want[i], off, bound)
 		}
 		differ = differ || off > 0
 	}
-	if differ != (len(a.Decoded) == 1) {
+	if differ != (len(missing) > 0) {
 		t.Errorf("decoded %v, results differ: %v", a.Decoded, differ)
 	}
+}
+
+// solve gives the solutions by every choice of just enough parities: which of
+// them came first is a matter of chance.
+func solve(t *testing.T, k, r int, have []bool) []*parity.Solution {
+	t.Helper()
+	code, err := parity.New(k, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*parity.Solution
+	for set := range uint(1) << r {
+		some := slices.Clone(have)
+		count := 0
+		for i := range some {
+			some[i] = some[i] && (i < k || set>>(i-k)&1 == 1)
+			if some[i] {
+				count++
+			}
+		}
+		if count != k {
+			continue
+		}
+		s := new(parity.Solution)
+		if err := code.Solve(s, some); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 func begin(from, _ int) int { return from }

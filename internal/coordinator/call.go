@@ -25,8 +25,8 @@ type call struct {
 
 	inputs  []*link.Payload // of scatter, by result
 	aside   [][]float32     // by result: those that do not go into the output as they are
-	others  [][]float32     // scratch of decode
-	scratch scratch         // of recompute
+	decoder decoder
+	scratch scratch // of recompute
 	changed chan struct{}
 	timer   *time.Timer
 
@@ -149,17 +149,18 @@ func (l *call) fillInputs(number int, x []float32) {
 		l.inputs = append(l.inputs, link.PayloadOf(tensor.Bytes(x)))
 		return
 	}
-	l.others = l.others[:0]
+	data := l.decoder.from[:0]
 	for u := range layer.Results() {
 		p := link.NewPayload(4 * layer.Slice(u).InputLen())
 		l.inputs = append(l.inputs, p)
 		if u < layer.K() {
 			layer.Input(u, p.Float32s(), x)
-			l.others = append(l.others, p.Float32s())
+			data = append(data, p.Float32s())
 		} else {
-			l.c.codes[number].Encode(p.Float32s(), l.others)
+			l.c.codes[number].Encode(p.Float32s(), u-layer.K(), data)
 		}
 	}
+	l.decoder.from = data
 }
 
 func (l *call) releaseInputs() {
@@ -491,49 +492,4 @@ func (l *call) sum(layer int, dst []float32) {
 	for _, y := range l.aside[1:l.c.plan.Layers[layer].K()] {
 		kernel.Add(dst, dst, y)
 	}
-}
-
-// decode recovers the data slice that is not there, straight into dst. Where a
-// sum of results overflows, which one of them need not, it is computed here
-// from the layer's input x.
-func (l *call) decode(layer int, dst, x []float32) error {
-	c := l.c
-	pl := &c.plan.Layers[layer]
-	missing := none
-	for j := range pl.K() {
-		if l.state(pl, j) != arrived {
-			missing = j
-		}
-	}
-	if missing == none {
-		return nil
-	}
-	begin := time.Now()
-	parity := l.aside[pl.K()]
-	size := len(parity) / pl.Blocks()
-	for o := range pl.Blocks() {
-		l.others = l.others[:0]
-		for j := range pl.K() {
-			if j != missing {
-				l.others = append(l.others, pl.Block(j, dst, o))
-			}
-		}
-		block := parity[o*size : (o+1)*size]
-		to := block // tiles overlap: others may lie in the missing one
-		if pl.Cover == plan.Parity {
-			to = pl.Block(missing, dst, o)
-		}
-		if !c.codes[layer].Recover(to, block, l.others) {
-			l.slices[missing].state = lost
-			return l.recompute(layer, x)
-		}
-	}
-	if pl.Cover == plan.Inputs {
-		pl.Place(missing, dst, parity)
-	}
-	w := l.slices[missing].worker
-	w.decoded.Add(1)
-	l.answer.Decoded = append(l.answer.Decoded, Recovered{Layer: layer, Slice: missing, Worker: w.slot})
-	l.answer.Decoding += time.Since(begin)
-	return nil
 }

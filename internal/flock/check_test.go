@@ -167,7 +167,7 @@ func mnistLabels(t *testing.T) []byte {
 // meets within 1.1e-4; this project promises 2e-4 of what was computed. Scores
 // go up to 203, of which a float32 has steps of 1.5e-5, so a decoded slice may
 // take an answer past that: it has the bits that follow from its slices, each
-// within parity.Bound, and lies within what scoreBound derives.
+// within its bound, and lies within what scoreBound derives.
 func TestSqueezeNetVector(t *testing.T) {
 	const name = "squeezenet1.1.onnx"
 	f, err := os.Open(modelFile(t, "data", "squeezenet1.1_test_vector", "output_0.npy"))

@@ -340,7 +340,7 @@ func TestStartFails(t *testing.T) {
 			cancel(errors.New("enough"))
 			return ctx
 		}, "enough"},
-		{"two parities", flock.Config{Plan: plan.Options{Data: 2, Parity: 2}}, nil, "a code has 0 or 1 parity slices, not 2"},
+		{"five parities", flock.Config{Plan: plan.Options{Data: 2, Parity: 5}}, nil, "a code has 0 to 4 parity slices, not 5"},
 		{"a fault of nobody", flock.Config{Plan: plan.Options{Data: 2}, Faults: []flock.Fault{{Kind: "kill", Worker: 2, Request: 1}}}, nil, "fault kill:w3@1: there are only 2 workers"},
 		{"no state folder", flock.Config{Plan: plan.Options{Data: 2}, StateDir: "/nowhere/state"}, nil, "make a folder for this run: "},
 	}

@@ -88,10 +88,10 @@ func (o *oracle) layer(g *graph.Graph, n *graph.Node, layer plan.Layer) oracleLa
 	}
 	if o.plan.Parity > 0 {
 		sum := make([]float32, layer.Height(o.plan.Data)*linear.Cols)
-		o.code.Encode(sum, data)
+		o.code.Encode(sum, 0, data)
 		out.slices = append(out.slices, slice(sum))
 		sum = make([]float32, len(sum))
-		o.code.Encode(sum, absolute)
+		o.code.Encode(sum, 0, absolute)
 		out.absolute = slice(sum)
 	}
 	return out
@@ -130,8 +130,8 @@ func (o *oracle) check(name string, inputs []*tensor.Tensor, answer *coordinator
 	}
 }
 
-// Linear implements engine.Remote. A recovered slice must lie within
-// parity.Bound of the one computed directly; package parity derives it.
+// Linear implements engine.Remote. A recovered slice must lie within the bound
+// of the one computed directly; package parity derives it.
 func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 	pl, slices := o.plan.Layers[layer], o.layers[layer].slices
 	results := make([][]float32, len(slices))
@@ -140,8 +140,16 @@ func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 		slice.Run(nil, results[s], x, nil)
 	}
 	var sums []float32 // Σ_i |W_i|·|x|
+	var solution parity.Solution
 	missing, decode := o.decoded[layer]
 	if decode {
+		have := make([]bool, len(slices))
+		for s := range have {
+			have[s] = s != missing
+		}
+		if err := o.code.Solve(&solution, have); err != nil {
+			return err
+		}
 		sums = make([]float32, len(results[o.plan.Data]))
 		o.layers[layer].absolute.Run(nil, sums, abs(x), nil)
 	}
@@ -164,12 +172,15 @@ func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 		}
 		recovered := rows[missing]
 		computed := append([]float32(nil), recovered...)
-		o.code.Recover(recovered, results[o.plan.Data][outer*size:(outer+1)*size], others)
+		from := append(others, results[o.plan.Data][outer*size:(outer+1)*size])
+		solution.Recover([][]float32{recovered}, from)
+		// As if all of a sum were another slice's: these count the most.
+		sumAbs := make([]float64, o.plan.Data)
 		for i, want := range computed {
 			// sums was computed in float32 from weights that were rounded: it may
 			// be too small by K+1 roundings.
-			sum := float64(sums[outer*size+i]) * (1 + float64(pl.Linear.Cols+1)/(1<<23))
-			bound := parity.Bound(o.plan.Data, pl.Linear.Cols, sum)
+			sumAbs[(missing+1)%o.plan.Data] = float64(sums[outer*size+i]) * (1 + float64(pl.Linear.Cols+1)/(1<<23))
+			bound := solution.Bound(0, pl.Linear.Cols, sumAbs)
 			if diff := math.Abs(float64(recovered[i]) - float64(want)); !(diff <= bound) {
 				return fmt.Errorf("layer %s: decoded %g, computed %g: off by %g, bound %g", pl.Node, recovered[i], want, diff, bound)
 			}

@@ -69,9 +69,9 @@ func encode(layer *plan.Layer, i int, data [][]float32, low, high int) ([]float3
 		rows[j] = block[min(low*cols, len(block)):min(high*cols, len(block))]
 	}
 	weights := make([]float32, (high-low)*cols)
-	code.Encode(weights, rows)
+	code.Encode(weights, i, rows)
 	if !parity.Finite(weights) {
-		return nil, fmt.Errorf("layer %s: the sum of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
+		return nil, fmt.Errorf("layer %s: a combination of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
 	}
 	return weights, nil
 }

@@ -1,0 +1,3 @@
+module starling/internal/parity/_gen
+
+go 1.26
