@@ -176,7 +176,9 @@ func load(t *testing.T, file []byte, set string) (g *graph.Graph, in []*tensor.T
 		}
 		before := len(fixed)
 		for _, name := range dynamic.Inputs {
-			if g.Fix(name, values[name]) {
+			if i := slices.IndexFunc(g.Inputs, func(v graph.Value) bool { return v.Name == name }); i >= 0 {
+				g.Inputs = slices.Delete(g.Inputs, i, i+1)
+				g.Constants[name] = values[name]
 				fixed = append(fixed, name)
 			}
 		}

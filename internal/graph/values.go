@@ -3,7 +3,6 @@ package graph
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"starling/internal/tensor"
 )
@@ -41,8 +40,8 @@ func (g *Graph) value(name string) (*tensor.Tensor, error) {
 	return g.Constants[name], nil
 }
 
-// DynamicError says that a shape depends on a value that only a request brings.
-// Fix makes such a value a constant.
+// DynamicError says that a shape depends on a value that only a request brings. If
+// the inputs that it comes from are made constants, Prepare may be tried again.
 type DynamicError struct {
 	What   string // what the value is to a node
 	Value  string
@@ -71,18 +70,6 @@ func (g *Graph) sources(name string) []string {
 		}
 	}
 	return list
-}
-
-// Fix makes an input of the graph a constant: Prepare again. It reports whether
-// there is such an input; t must be of its type.
-func (g *Graph) Fix(name string, t *tensor.Tensor) bool {
-	i := slices.IndexFunc(g.Inputs, func(v Value) bool { return v.Name == name })
-	if i < 0 {
-		return false
-	}
-	g.Inputs = slices.Delete(g.Inputs, i, i+1)
-	g.Constants[name] = t
-	return true
 }
 
 // constant is the value of input i, which what names in errors.
