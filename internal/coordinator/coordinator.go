@@ -124,7 +124,7 @@ type Coordinator struct {
 
 // New prepares a coordinator for a prepared graph, a plan for it, and the
 // plan's shards (shard.Build). With a plan of no workers it runs everything
-// itself. The graph's constants are kept by reference.
+// itself, and takes the graph's constants; else it keeps them by reference.
 func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordinator, error) {
 	if cfg.Threads == 0 {
 		cfg.Threads = 1
@@ -176,7 +176,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		}
 		c.codes = append(c.codes, code)
 	}
-	if c.program, err = engine.Compile(g, engine.Options{Split: split, Pool: c.pool}); err != nil {
+	if c.program, err = engine.Compile(g, engine.Options{Split: split, Pool: c.pool, Consume: p.N() == 0}); err != nil {
 		c.pool.Close()
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -218,7 +219,9 @@ func inLab(t *testing.T, p *prepared, cfg coordinator.Config, test func(t *testi
 	t.Helper()
 	r := random(t)
 	synctest.Test(t, func(t *testing.T) {
-		c, err := coordinator.New(p.g, p.plan, p.infos, cfg)
+		g := *p.g // without workers the coordinator takes its constants
+		g.Constants = maps.Clone(g.Constants)
+		c, err := coordinator.New(&g, p.plan, p.infos, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

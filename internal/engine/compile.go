@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -21,6 +22,10 @@ func Compile(g *graph.Graph, opt Options) (*Program, error) {
 		return nil, err
 	}
 	c := newCompiler(evaluated, opt)
+	c.given = g
+	if opt.Consume {
+		defer debug.FreeOSMemory() // before sessions take theirs
+	}
 	for _, n := range g.Nodes {
 		if done[n] {
 			continue
@@ -120,9 +125,11 @@ func describe(n *graph.Node) string { return fmt.Sprintf("%s node %q", n.Op, n.N
 
 // compiler is the state of one compilation.
 type compiler struct {
-	g   *graph.Graph
-	opt Options
-	p   *Program
+	g     *graph.Graph
+	given *graph.Graph // that g was made of
+	freed int          // bytes of weights removed from it and not collected
+	opt   Options
+	p     *Program
 
 	slots   map[string]int         // of values
 	readers map[string]int         // how many inputs of nodes, and outputs of the graph, a value is
@@ -138,6 +145,11 @@ func newCompiler(g *graph.Graph, opt Options) *compiler {
 		g: g, opt: opt, p: &Program{inputs: g.Inputs, pool: opt.Pool},
 		slots: map[string]int{}, readers: map[string]int{}, reader: map[string]*graph.Node{},
 		fused: map[*graph.Node]bool{}, split: map[string]bool{}, joint: map[int]*joint{},
+	}
+	for _, t := range g.Constants {
+		if t.Mapping != nil && !slices.Contains(c.p.mappings, t.Mapping) {
+			c.p.mappings = append(c.p.mappings, t.Mapping)
+		}
 	}
 	for i, in := range g.Inputs {
 		c.slots[in.Name] = c.addSlot(slot{input: i})
@@ -237,6 +249,30 @@ func (c *compiler) floats(names ...string) ([]int, error) {
 	}
 	return at, nil
 }
+
+// placed says that a node's slice has what it needs of a constant.
+func (c *compiler) placed(name string, n *graph.Node) {
+	t := c.g.Constants[name]
+	t.Drop()
+	if !c.opt.Consume || c.reader[name] != n {
+		return
+	}
+	delete(c.g.Constants, name)
+	delete(c.given.Constants, name)
+	if t.Mapping == nil {
+		c.freed += len(t.Data)
+	}
+	// Left to itself the garbage collector would wait until there is as much
+	// garbage as weights.
+	if c.freed >= mostFreed {
+		c.freed = 0
+		debug.FreeOSMemory()
+	}
+}
+
+// mostFreed is how many bytes of weights that are no longer needed may wait for
+// the garbage collector, which takes a millisecond.
+const mostFreed = 4 << 20
 
 // define gives a computed value a buffer: where a Concat wants it, if one reads
 // it last.

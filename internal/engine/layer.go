@@ -48,6 +48,7 @@ func (c *compiler) layer(n *graph.Node) error {
 		if err != nil {
 			return err
 		}
+		c.placed(n.Inputs[1], n)
 		if isConv(n) {
 			c.emit(&convOp{slice: slice, x: x, add: add, after: after}, dst, x)
 			for _, slot := range []int{after.bias, add} {

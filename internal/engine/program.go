@@ -40,6 +40,10 @@ type Options struct {
 	// Pool runs the kernels; nil runs them on the calling goroutine. It must
 	// stay open as long as sessions run.
 	Pool *kernel.Pool
+	// Consume removes weights from the graph once they are copied in the kernels'
+	// own order, so that they are in memory once. Nothing else can be done with
+	// the graph's constants then.
+	Consume bool
 }
 
 // Program is a compiled graph. It is never written after Compile: sessions of
@@ -52,6 +56,7 @@ type Program struct {
 	arenaBytes int // one session's activations
 	split      bool
 	pool       *kernel.Pool
+	mappings   []*tensor.Mapping // of constants
 }
 
 type output struct {

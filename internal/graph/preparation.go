@@ -268,6 +268,7 @@ func checkFinite(t *tensor.Tensor) error {
 	if t == nil || t.Type != tensor.Float32 {
 		return nil
 	}
+	defer t.Drop()              // only looked at
 	const exponent = 0x7f800000 // all ones in NaN and Inf (IEEE 754 §3.4)
 	for i, bits := range tensor.View[uint32](t.Data) {
 		if bits&exponent == exponent {

@@ -14,9 +14,10 @@ import (
 // folder is where a model's external data may lie: the model's own. It is
 // opened when first needed.
 type folder struct {
-	path string
-	root *os.Root
-	used int64 // bytes read
+	path  string
+	root  *os.Root
+	files map[string]*tensor.Mapping
+	used  int64 // bytes of elements
 }
 
 func (f *folder) close() {
@@ -27,9 +28,9 @@ func (f *folder) close() {
 
 // read returns the size bytes that TensorProto.external_data describes. The
 // location cannot lead out of the folder, by symbolic links neither.
-func (f *folder) read(entries []*onnxpb.StringStringEntryProto, size int64) ([]byte, error) {
+func (f *folder) read(entries []*onnxpb.StringStringEntryProto, size int64) ([]byte, *tensor.Mapping, error) {
 	if f == nil {
-		return nil, errors.New("its elements are in another file: read the model from its folder, by name")
+		return nil, nil, errors.New("its elements are in another file: read the model from its folder, by name")
 	}
 	location := ""
 	var offset int64
@@ -48,20 +49,42 @@ func (f *folder) read(entries []*onnxpb.StringStringEntryProto, size int64) ([]b
 			}
 		}
 		if err != nil || offset < 0 {
-			return nil, fmt.Errorf("external data: bad %s %.40q", e.GetKey(), e.GetValue())
+			return nil, nil, fmt.Errorf("external data: bad %s %.40q", e.GetKey(), e.GetValue())
 		}
 	}
 	if location == "" || len(location) > maxNameBytes || !filepath.IsLocal(filepath.FromSlash(location)) {
-		return nil, fmt.Errorf("external data: location %.80q is not a file in the model's folder", location)
+		return nil, nil, fmt.Errorf("external data: location %.80q is not a file in the model's folder", location)
 	}
-	data, err := f.readFile(filepath.FromSlash(location), offset, length, size)
+	m, err := f.open(filepath.FromSlash(location))
 	if err != nil {
-		return nil, fmt.Errorf("external data %q: %w", location, bare(err))
+		return nil, nil, fmt.Errorf("external data %q: %w", location, bare(err))
 	}
-	return data, nil
+	have := int64(len(m.Bytes()))
+	if length < 0 {
+		length = max(have-offset, 0)
+	}
+	switch {
+	case length != size:
+		err = fmt.Errorf("%d bytes of elements, want %d", length, size)
+	case length > have || offset > have-length:
+		err = fmt.Errorf("%d bytes at %d, but the file has %d", length, offset, have)
+	default:
+		if f.used += length; f.used > maxExternalBytes {
+			err = fmt.Errorf("the model has more than %d bytes of it", int64(maxExternalBytes))
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("external data %q: %w", location, err)
+	}
+	data, m := keep(m.Bytes()[offset:offset+length:offset+length], m)
+	return data, m, nil
 }
 
-func (f *folder) readFile(name string, offset, length, size int64) ([]byte, error) {
+// open maps a file, once.
+func (f *folder) open(name string) (*tensor.Mapping, error) {
+	if m := f.files[name]; m != nil {
+		return m, nil
+	}
 	if f.root == nil {
 		root, err := os.OpenRoot(f.path)
 		if err != nil {
@@ -77,26 +100,22 @@ func (f *folder) readFile(name string, offset, length, size int64) ([]byte, erro
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
-	if length < 0 {
-		length = max(info.Size()-offset, 0)
-	}
-	if length != size {
-		return nil, fmt.Errorf("%d bytes of elements, want %d", length, size)
-	}
-	if length > info.Size() || offset > info.Size()-length {
-		return nil, fmt.Errorf("%d bytes at %d, but the file has %d", length, offset, info.Size())
-	}
-	if f.used += length; f.used > maxExternalBytes {
-		return nil, fmt.Errorf("the model has more than %d bytes of external data", int64(maxExternalBytes))
-	}
 	file, err := f.root.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	data := tensor.Alloc(int(length))
-	if _, err := file.ReadAt(data, offset); err != nil {
+	// Looked at again: it may be another file by now.
+	if info, err = file.Stat(); err != nil {
 		return nil, err
 	}
-	return data, nil
+	m, err := tensor.Map(file, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	if f.files == nil {
+		f.files = map[string]*tensor.Mapping{}
+	}
+	f.files[name] = m
+	return m, nil
 }

@@ -197,7 +197,7 @@ func (d *decoder) subgraph(p *onnxpb.GraphProto) (*graph.Subgraph, error) {
 	}
 	s := &graph.Subgraph{Constants: map[string]*tensor.Tensor{}}
 	for _, t := range p.Initializer {
-		x, err := d.build(t, aligned(t.RawData), t.RawData != nil)
+		x, err := d.build(t, aligned(t.RawData), nil, t.RawData != nil)
 		if err != nil {
 			return nil, fmt.Errorf("initializer %.40q: %w", t.GetName(), err)
 		}
@@ -304,7 +304,7 @@ func (d *decoder) attrs(list []*onnxpb.AttributeProto) (graph.Attrs, error) {
 			if a.T == nil {
 				return nil, fmt.Errorf("attribute %q is a tensor without one", name)
 			}
-			t, err := d.build(a.T, aligned(a.T.RawData), a.T.RawData != nil)
+			t, err := d.build(a.T, aligned(a.T.RawData), nil, a.T.RawData != nil)
 			if err != nil {
 				return nil, fmt.Errorf("attribute %q: %w", name, err)
 			}

@@ -2,19 +2,16 @@
 // tensors in TensorProto files. It knows the file format only; operators are
 // package graph's.
 //
-// A file is read once, front to back. Its bulk, the raw_data of initializers,
-// goes from the file straight into aligned tensors, so that loading takes the
-// weights' size once; the rest is small and parsed as protobuf. Weights that
-// the file keeps elsewhere (external data) are read only from regular files in
-// the model's own folder. Every length is checked against the bytes that are
+// A file is mapped, and its bulk, the raw_data of initializers, stays where it
+// is: tensors view it, read-only, and it takes memory only as it is touched. The
+// rest is small and parsed as protobuf. Weights that the file keeps elsewhere
+// (external data) are read only from regular files in the model's own folder. Every length is checked against the bytes that are
 // really there, and against the limits below, before memory is taken for it.
 package onnx
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -75,7 +72,7 @@ func Parse(path string) (*graph.Graph, error) {
 // ParseBytes is Parse for a model in memory, without external data. The graph
 // does not refer to b.
 func ParseBytes(b []byte) (*graph.Graph, error) {
-	g, err := parse(bytes.NewReader(b), int64(len(b)), nil)
+	g, err := parse(b, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read model: %w", err)
 	}
@@ -85,7 +82,7 @@ func ParseBytes(b []byte) (*graph.Graph, error) {
 // DecodeTensor reads one TensorProto, the form of ONNX test vectors (.pb). The
 // tensor does not refer to b.
 func DecodeTensor(b []byte) (*tensor.Tensor, error) {
-	d := newDecoder(bytes.NewReader(b), int64(len(b)), nil)
+	d := newDecoder(b, nil, nil)
 	_, t, err := d.tensor(int64(len(b)))
 	if err != nil {
 		return nil, fmt.Errorf("read tensor: %w", err)
@@ -109,7 +106,15 @@ func parseFile(path string) (*graph.Graph, error) {
 	defer f.Close()
 	ext := &folder{path: filepath.Dir(path)}
 	defer ext.close()
-	return parse(f, info.Size(), ext)
+	// Looked at again: it may be another file by now.
+	if info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	m, err := tensor.Map(f, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	return parse(m.Bytes(), m, ext)
 }
 
 // bare takes the operation and path off an error of package os: the caller
@@ -122,9 +127,10 @@ func bare(err error) error {
 	return err
 }
 
-func parse(r io.Reader, size int64, ext *folder) (*graph.Graph, error) {
+func parse(b []byte, m *tensor.Mapping, ext *folder) (*graph.Graph, error) {
+	size := int64(len(b))
 	if size > maxFileBytes {
 		return nil, fmt.Errorf("%d bytes, limit %d: keep the weights in external data files", size, maxFileBytes)
 	}
-	return newDecoder(r, size, ext).model(size)
+	return newDecoder(b, m, ext).model(size)
 }

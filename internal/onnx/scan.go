@@ -1,28 +1,28 @@
 package onnx
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"starling/internal/tensor"
 )
 
 // decoder reads one file. Positions are in bytes from its start.
 type decoder struct {
-	r      *bufio.Reader
-	pos    int64
-	ext    *folder // nil if external data is out of reach
-	fields int     // messages and strings that may still come
+	b       []byte
+	mapping *tensor.Mapping // of b; nil if b is not the graph's to keep
+	pos     int64
+	ext     *folder // nil if external data is out of reach
+	fields  int     // messages and strings that may still come
 }
 
-func newDecoder(r io.Reader, size int64, ext *folder) *decoder {
-	return &decoder{r: bufio.NewReaderSize(io.LimitReader(r, size), 1<<16), ext: ext, fields: maxFields}
+func newDecoder(b []byte, mapping *tensor.Mapping, ext *folder) *decoder {
+	return &decoder{b: b, mapping: mapping, ext: ext, fields: maxFields}
 }
 
 var (
@@ -31,38 +31,26 @@ var (
 	errMany  = fmt.Errorf("more than %d messages and strings", maxFields)
 )
 
-// ReadByte makes the decoder an io.ByteReader that counts.
-func (d *decoder) ReadByte() (byte, error) {
-	b, err := d.r.ReadByte()
-	if err != nil {
-		return 0, errShort
-	}
-	d.pos++
-	return b, nil
-}
-
-// fill reads exactly len(b) bytes.
-func (d *decoder) fill(b []byte) error {
-	n, err := io.ReadFull(d.r, b)
-	d.pos += int64(n)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errShort
-	}
-	return bare(err)
+// next takes the bytes up to position end, which is in the file.
+func (d *decoder) next(end int64) []byte {
+	b := d.b[d.pos:end:end]
+	d.pos = end
+	return b
 }
 
 func (d *decoder) varint(end int64) (uint64, error) {
-	v, err := binary.ReadUvarint(d)
-	if err == nil && d.pos > end {
-		err = errShort
+	v, n := protowire.ConsumeVarint(d.b[d.pos:end])
+	if n < 0 {
+		if errors.Is(protowire.ParseError(n), io.ErrUnexpectedEOF) {
+			return 0, errShort
+		}
+		return 0, errWire
 	}
-	if err != nil && !errors.Is(err, errShort) {
-		err = errWire
-	}
-	return v, err
+	d.pos += int64(n)
+	return v, nil
 }
 
-// split reads the message that ends at position end. Fields in take are handed
+// split reads the message that ends at position end, which is in the file. Fields in take are handed
 // to their functions, which must read up to the position they are given; all
 // others are returned as they were, at most limit bytes of them.
 func (d *decoder) split(end int64, limit int, take map[protowire.Number]func(end int64) error) ([]byte, error) {
@@ -114,11 +102,7 @@ func (d *decoder) split(end int64, limit int, take map[protowire.Number]func(end
 		if size+int64(len(rest)+len(head)) > int64(limit) {
 			return nil, fmt.Errorf("more than %d bytes of structure", limit)
 		}
-		rest = slices.Grow(append(rest, head...), int(size))
-		rest = rest[:len(rest)+int(size)]
-		if err := d.fill(rest[len(rest)-int(size):]); err != nil {
-			return nil, err
-		}
+		rest = append(append(rest, head...), d.next(d.pos+size)...)
 	}
 	return rest, nil
 }

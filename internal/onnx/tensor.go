@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -46,16 +47,35 @@ func dtype(number int32) (tensor.DType, error) {
 	return t, nil
 }
 
-// tensor reads the TensorProto that ends at position end; its raw_data goes
-// from the file to its place.
+// leastMapped is the least size of raw_data that stays in a mapped file. What is
+// smaller is copied, and so aligned.
+const leastMapped = 1 << 16
+
+// unaligned says whether this CPU reads numbers at any address. In a file they
+// lie anywhere.
+const unaligned = runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64"
+
+// keep returns elements that lie in a mapping, and the mapping, or else an
+// aligned copy and nil.
+func keep(b []byte, m *tensor.Mapping) ([]byte, *tensor.Mapping) {
+	if m != nil && len(b) >= leastMapped && (unaligned || tensor.Aligned[float64](b)) {
+		return b, m
+	}
+	data := tensor.Alloc(len(b))
+	copy(data, b)
+	return data, nil
+}
+
+// tensor reads the TensorProto that ends at position end, which is in the file.
 func (d *decoder) tensor(end int64) (string, *tensor.Tensor, error) {
 	var raw []byte
+	var mapping *tensor.Mapping
 	hasRaw := false
 	rest, err := d.split(end, maxFileBytes, map[protowire.Number]func(int64) error{
 		9: func(end int64) error { // TensorProto.raw_data
 			hasRaw = true
-			raw = tensor.Alloc(int(end - d.pos))
-			return d.fill(raw)
+			raw, mapping = keep(d.next(end), d.mapping)
+			return nil
 		},
 	})
 	if err != nil {
@@ -68,15 +88,15 @@ func (d *decoder) tensor(end int64) (string, *tensor.Tensor, error) {
 	if err := checkName(p.GetName()); err != nil {
 		return "", nil, err
 	}
-	t, err := d.build(p, raw, hasRaw)
+	t, err := d.build(p, raw, mapping, hasRaw)
 	if err != nil {
 		return "", nil, fmt.Errorf("tensor %q: %w", p.GetName(), err)
 	}
 	return p.GetName(), t, nil
 }
 
-// build makes the tensor that p describes. raw, aligned, stands for p.RawData.
-func (d *decoder) build(p *onnxpb.TensorProto, raw []byte, hasRaw bool) (*tensor.Tensor, error) {
+// build makes the tensor that p describes. raw, of mapping, stands for p.RawData.
+func (d *decoder) build(p *onnxpb.TensorProto, raw []byte, mapping *tensor.Mapping, hasRaw bool) (*tensor.Tensor, error) {
 	typ, err := dtype(p.GetDataType())
 	if err != nil {
 		return nil, err
@@ -107,7 +127,7 @@ func (d *decoder) build(p *onnxpb.TensorProto, raw []byte, hasRaw bool) (*tensor
 	var data []byte
 	switch {
 	case p.GetDataLocation() == onnxpb.TensorProto_EXTERNAL:
-		data, err = d.ext.read(p.ExternalData, int64(n)*int64(typ.Size()))
+		data, mapping, err = d.ext.read(p.ExternalData, int64(n)*int64(typ.Size()))
 	case hasRaw:
 		data = raw
 	default:
@@ -126,7 +146,7 @@ func (d *decoder) build(p *onnxpb.TensorProto, raw []byte, hasRaw bool) (*tensor
 			}
 		}
 	}
-	return &tensor.Tensor{Type: typ, Shape: shape, Data: data}, nil
+	return &tensor.Tensor{Type: typ, Shape: shape, Data: data, Mapping: mapping}, nil
 }
 
 func shapeOf(dims []int64) (tensor.Shape, error) {

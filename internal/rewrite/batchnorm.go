@@ -23,8 +23,17 @@ func foldBatchNorm(g *graph.Graph) (bool, error) {
 		}
 		x := bn.Inputs[0]
 		conv := makers[x]
-		if conv == nil || conv.Op != "Conv" || len(readers[x]) != 1 || isOutput(g, x) || !foldInto(g, conv, bn) {
+		if conv == nil || conv.Op != "Conv" || len(readers[x]) != 1 || isOutput(g, x) {
 			return false
+		}
+		plain := conv.Inputs[1]
+		if !foldInto(g, conv, bn) {
+			return false
+		}
+		// Now, so that weights are not in memory twice.
+		g.Constants[plain].Drop()
+		if len(readers[plain]) == 1 && !isOutput(g, plain) {
+			delete(g.Constants, plain)
 		}
 		conv.Outputs[0] = bn.Outputs[0]
 		makers[conv.Outputs[0]] = conv

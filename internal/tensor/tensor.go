@@ -125,9 +125,10 @@ func (s Shape) String() string {
 // Shape.Elements()·Type.Size() bytes and is owned by whoever made it;
 // a Tensor is not safe for writing from several goroutines.
 type Tensor struct {
-	Type  DType
-	Shape Shape
-	Data  []byte
+	Type    DType
+	Shape   Shape
+	Data    []byte
+	Mapping *Mapping // the one that Data is a part of and must not be written then; nil for memory of its own
 }
 
 // New returns a zeroed tensor. The shape must have passed Check; it is copied.
