@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -73,6 +74,9 @@ func parseFile(raw []byte) (Options, error) {
 		opt.Memory = append(opt.Memory, int64(mb*1e6))
 	}
 	for _, l := range in.Layers {
+		if strings.ContainsFunc(l.Layer, unicode.IsControl) { // it stands in messages of one line
+			return opt, fmt.Errorf("layer %q has control characters", l.Layer)
+		}
 		set := Setting{Node: l.Layer, Split: l.Split, Redundancy: l.Redundancy, Shares: l.Shares}
 		var err error
 		if set.Data, err = workers(l.Data); err == nil {

@@ -207,3 +207,44 @@ func TestUneven(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFile: a plan file is refused in one line, or makes a plan whose layers all
+// have workers that are there and that can be reported.
+func FuzzFile(f *testing.F) {
+	for _, yaml := range []string{
+		"workers: 3\nparity: 1\nspeeds: [1, 2, 0.5, 1]\nmemory_mb: [1, 1, 1, 1]\n",
+		"layers: [{layer: conv, split: spatial, redundancy: inputs}, {layer: matmul, split: local}]",
+		"layers: [{layer: gemm, split: input, data: [w2], spare: [w4], shares: [1]}]",
+		"redundancy: replicate\nsplit: filter\nworkers: 2",
+		"a: &a [1]\nb: [*a, *a]",
+	} {
+		f.Add([]byte(yaml))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		opt, err := parseFile(raw)
+		g := network(t)
+		var p *Plan
+		if err == nil {
+			p, err = New(g, opt)
+		}
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: not one line: %v", raw, err)
+			}
+			return
+		}
+		for _, l := range p.Layers {
+			if len(l.Workers) == 0 {
+				t.Errorf("%q: layer %s has no workers", raw, l.Node)
+			}
+			for _, w := range l.Workers {
+				if w < 0 || w >= p.N() {
+					t.Errorf("%q: layer %s has worker %d of %d", raw, l.Node, w, p.N())
+				}
+			}
+		}
+		if _, err := p.Report(g, Devices{GFLOPS: 1, LinkMbps: 1}); err != nil {
+			t.Errorf("%q: %v", raw, err)
+		}
+	})
+}
