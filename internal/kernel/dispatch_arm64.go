@@ -261,3 +261,13 @@ func vecDiv(dst, a, b []float32) { vecDivPortable(dst, a, b) }
 func packEven(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	packPortable(dst, src, cols, taps, width, h, w, step, merge, 2)
 }
+
+func vecExp(dst, x []float32, most float32) {
+	done := 0
+	if neon && len(dst) >= 4 {
+		done = len(dst) &^ 3
+		_ = x[done-1]
+		vecExpNEON(&dst[0], &x[0], done, most)
+	}
+	vecExpPortable(dst[done:], x[done:], most)
+}

@@ -13,5 +13,3 @@ func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
 }
 
 func stencilMax(s *stencil, dst, src []float32) { stencilMaxPortable(s, dst, src) }
-
-func vecExp(dst, x []float32, most float32) { vecExpPortable(dst, x, most) }

@@ -25,3 +25,5 @@ func vecDiv(dst, a, b []float32) { vecDivPortable(dst, a, b) }
 func packEven(dst, src []float32, cols *columns, taps []tap, width, h, w, step int, merge bool) {
 	packPortable(dst, src, cols, taps, width, h, w, step, merge, 2)
 }
+
+func vecExp(dst, x []float32, most float32) { vecExpPortable(dst, x, most) }

@@ -102,6 +102,11 @@ func vecClampNEON(dst *float32, x *float32, n int, lo float32, hi float32)
 //go:noescape
 func vecBiasClampNEON(dst *float32, n int, bias float32, lo float32, hi float32)
 
+// vecExpNEON is vecExpPortable for n elements, a multiple of 4.
+//
+//go:noescape
+func vecExpNEON(dst *float32, x *float32, n int, most float32)
+
 // peakNEON does n rounds of 96 fused multiply-adds in registers, for benchmarks. n is at least 1.
 //
 //go:noescape

@@ -426,16 +426,17 @@ func elementwise512(a *asm) {
 }
 
 // exp512 computes the exponentials of a softmax, see expNonPositive.
+// expConstants are those of expNonPositive, in the order in which it uses them.
+var expConstants = []float32{
+	-104, 1 / math.Ln2, 1.5 * (1 << 23), -0x1.62e4p-1, -0x1.7f7d1cf79abcap-20,
+	1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1,
+}
+
 func exp512(a *asm) {
 	a.fn("vecExpAVX512", "vecExpAVX512 is vecExpPortable for n elements. n is at least 1.",
 		arg{"dst", "*float32", "DI"}, arg{"x", "*float32", "SI"}, arg{"n", "int", "CX"}, arg{"most", "float32", "Z31"})
 	a.note("DI dst; SI x; CX elements left; Z0 x; Z1 n; Z2 r; Z3 y; Z16..Z27 constants; K1 elements that exist; K2 those that are not 0")
-	const (
-		ln2Upper = 0x1.62e4p-1
-		ln2Lower = 0x1.7f7d1cf79abcap-20
-	)
-	constants := []float32{-104, 1 / math.Ln2, 1.5 * (1 << 23), -ln2Upper, -ln2Lower, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1}
-	for i, c := range constants {
+	for i, c := range expConstants {
 		a.op("MOVL $%#x, AX // %v", math.Float32bits(c), c)
 		a.op("VPBROADCASTD AX, Z%d", 16+i)
 	}

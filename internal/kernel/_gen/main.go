@@ -71,6 +71,7 @@ func main() {
 	depthwiseNEON(a)
 	dealNEON(a)
 	elementwiseNEON(a)
+	expNEON(a)
 	peakNEON(a)
 	a.write(filepath.Join(*out, "gen_neon_arm64"))
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -332,5 +333,71 @@ func depthwiseNEON(a *asm) {
 	a.op("MADD R19, R0, R10, R0")
 	a.op("B row")
 	a.label("end")
+	a.op("RET")
+}
+
+// expNEON writes the exponentials of a softmax, sixteen at a time, then four.
+func expNEON(a *asm) {
+	a.fn("vecExpNEON", "vecExpNEON is vecExpPortable for n elements, a multiple of 4.",
+		arg{"dst", "*float32", "R0"}, arg{"x", "*float32", "R1"}, arg{"n", "int", "R2"}, arg{"most", "float32", "V31"})
+	a.note("R0 dst; R1 x; R2 elements left; V0..V3 x, then r; V4..V7 n; V8..V11 y; V12..V15 what")
+	a.note("is needed for a step; V16..V27 constants; V28 127; V29 zero")
+	for i, c := range expConstants {
+		a.op("MOVD $%#x, R3 // %v", math.Float32bits(c), c)
+		a.op("VDUP R3, V%d.S4", 16+i)
+	}
+	a.op("MOVD $127, R3")
+	a.op("VDUP R3, V28.S4")
+	a.zero(29, 1)
+	move := func(from, to int) { a.op("VORR V%[1]d.B16, V%[1]d.B16, V%[2]d.B16", from, to) }
+	fused := func(n, m, d int) { a.op("VFMLA V%d.S4, V%d.S4, V%d.S4", n, m, d) }
+	power := func(from, to int) { // 2 to an integer
+		a.op("VADD V28.S4, V%d.S4, V%d.S4", from, to)
+		a.op("VSHL $23, V%[1]d.S4, V%[1]d.S4", to)
+	}
+	for _, n := range []int{4, 1} {
+		name := map[int]string{4: "sixteen", 1: "four"}[n]
+		each := func(f func(i int)) {
+			for i := range n {
+				f(i)
+			}
+		}
+		a.op("SUBS $%d, R2", 4*n)
+		a.op("BLT past%s", name)
+		a.label(name)
+		each(func(i int) { a.op("FMOVQ %d(R1), F%d", 16*i, i) })
+		each(func(i int) { a.vector("FSUB", i, i, 31) })
+		each(func(i int) { move(18, 4+i) })
+		each(func(i int) { fused(17, i, 4+i) })
+		each(func(i int) { a.vector("FSUB", 4+i, 4+i, 18) })
+		each(func(i int) { fused(19, 4+i, i) })
+		each(func(i int) { fused(20, 4+i, i) })
+		each(func(i int) { move(21, 8+i) })
+		y, next := 8, 12
+		for _, c := range []int{22, 23, 24, 25, 26, 27, 27} {
+			each(func(i int) { move(c, next+i) })
+			each(func(i int) { fused(i, y+i, next+i) })
+			y, next = next, y
+		}
+		a.note("2ⁿ in two factors, and 0 where x is less than the first constant")
+		each(func(i int) { a.op("WORD $0x%08x // FCVTZS V%d.4S, V%d.4S", 0x4ea1b800|(4+i)<<5|4+i, 4+i, 4+i) })
+		each(func(i int) { a.op("WORD $0x%08x // SSHR $1, V%d.4S, V%d.4S", 0x4f3f0400|(4+i)<<5|i, 4+i, i) })
+		each(func(i int) { a.op("VSUB V%d.S4, V%d.S4, V%d.S4", i, 4+i, 4+i) })
+		each(func(i int) { power(i, i) })
+		each(func(i int) { a.vector("FMUL", y+i, y+i, i) })
+		each(func(i int) { power(4+i, 4+i) })
+		each(func(i int) { a.vector("FMUL", y+i, y+i, 4+i) })
+		each(func(i int) { a.op("FMOVQ %d(R1), F%d", 16*i, i) })
+		each(func(i int) { a.vector("FSUB", i, i, 31) })
+		each(func(i int) { a.vector("FCMGT", i, 16, i) })
+		each(func(i int) { a.op("VBIT V%d.B16, V29.B16, V%d.B16", i, y+i) })
+		each(func(i int) { a.op("FMOVQ F%d, %d(R0)", y+i, 16*i) })
+		a.op("ADD $%d, R1", 16*n)
+		a.op("ADD $%d, R0", 16*n)
+		a.op("SUBS $%d, R2", 4*n)
+		a.op("BGE %s", name)
+		a.label("past" + name)
+		a.op("ADD $%d, R2", 4*n)
+	}
 	a.op("RET")
 }
