@@ -95,7 +95,7 @@ type Output struct {
 	Bias   []int32
 }
 
-// levels are the bounds of a byte before its zero point is added.
+// limits are the bounds of a byte before its zero point is added.
 type limits struct {
 	lo, hi float32
 	zero   int32

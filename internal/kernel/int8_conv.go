@@ -114,9 +114,6 @@ func NewQuantConv(g Conv2D, w Weights, rows int) *QuantConv {
 	return c
 }
 
-// Rows is the number of filters.
-func (c *QuantConv) Rows() int { return c.rows }
-
 type quantConvJob struct {
 	c                *QuantConv
 	out              Output
@@ -330,7 +327,7 @@ func (j *quantConvJob) convBlock(i int) {
 	}
 }
 
-// A run is neighbouring cells that lanes from lane on of a panel read, off cells
+// A run8 is neighbouring cells that lanes from lane on of a panel read, off cells
 // from where lane 0 of column 0 does. The assembly knows the layout.
 type run8 struct{ off, lane int }
 

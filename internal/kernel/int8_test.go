@@ -74,8 +74,8 @@ func (w *Weights) at(r, i, k int) int32 {
 	return v
 }
 
-// quantOutputs returns an output of each kind for rows rows, and a function that says what
-// it must hold for a sum.
+// randomOutput returns an output for rows rows, and a function that says what it must
+// hold for a sum.
 func randomOutput(r *rand.Rand, results, rows int) (Output, func(sum int32, row int) int32) {
 	var o Output
 	if r.IntN(3) > 0 {

@@ -14,6 +14,7 @@
 //     standing still where k has run out, added by one fixed tree. So the bits
 //     of an element do not depend on how rows, columns or K are cut, on the
 //     number of threads, or on the level.
+//   - Sums of integers are exact modulo 2³², whatever the order (see int8.go).
 //   - All other functions do the same float operations in the same order on
 //     every CPU. Only the payload and sign of a NaN may differ between levels.
 //   - Bias and activation come after the sum: y = act(acc + bias).
