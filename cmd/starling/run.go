@@ -63,7 +63,8 @@ uniform random tensor in [-1, 1) is used.`,
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
-	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1; repeatable")
+	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1, wrong:w1; repeatable")
+	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")
 	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
 	f.Uint64Var(&o.seed, "seed", 1, "of the random input")
 	f.Float32SliceVar(&o.mean, "mean", nil, "of pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")
@@ -90,6 +91,8 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--concurrency %d is not from 1 to %d", o.concurrency, coordinator.MaxConcurrency)
 	case c.Threads < 1 || c.Threads > kernel.MaxThreads:
 		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
+	case !(c.Audit >= 0 && c.Audit <= 1):
+		return usage(cmd, "--audit %v is not a share from 0 to 1", c.Audit)
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}

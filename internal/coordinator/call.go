@@ -21,11 +21,13 @@ import (
 type call struct {
 	c       *Coordinator
 	session *engine.Session
+	audited bool    // wait for all results, and check them
 	answer  *Answer // of the request under way
 
 	inputs  []*link.Payload // of scatter, by result
 	aside   [][]float32     // by result: those that do not go into the output as they are
 	decoder decoder
+	auditor auditor
 	scratch scratch // of recompute
 	changed chan struct{}
 	timer   *time.Timer
@@ -81,6 +83,11 @@ func (l *call) Linear(ctx context.Context, layer int, dst, x []float32) error {
 		l.sum(layer, dst)
 		return nil
 	}
+	if l.audited {
+		if err := l.audit(layer, dst, x); err != nil {
+			return err
+		}
+	}
 	return l.decode(layer, dst, x)
 }
 
@@ -103,7 +110,7 @@ func (l *call) scatter(number int, dst, x []float32) {
 	for s, w := range layer.Workers {
 		m := c.members[w]
 		c.mu.Lock()
-		conn, ready := m.conn, m.ready
+		conn, ready := m.conn, m.ready && !m.quarantined.Load()
 		c.mu.Unlock()
 		p := part{state: pending, conn: conn, worker: m}
 		if !ready {
@@ -320,8 +327,9 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 		if n.have+n.busy+n.soon < k {
 			wake = brief // for workers that were late before
 		}
+		unchecked := l.audited && n.open+n.busy > 0
 		switch {
-		case !n.missing:
+		case !n.missing && !unchecked:
 			if grace.IsZero() {
 				learn(usual, now.Sub(begin))
 			}
@@ -331,7 +339,8 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 				learn(usual, now.Sub(begin))
 				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(begin))*c.cfg.Grace)))
 			}
-			if n.busy == 0 && (!n.hopeful || c.cfg.Grace < 0 || !now.Before(grace)) {
+			worth := unchecked || n.hopeful && c.cfg.Grace >= 0
+			if n.busy == 0 && (!worth || !now.Before(grace)) {
 				return nil
 			}
 			wake = grace

@@ -50,6 +50,11 @@ type Config struct {
 	// 50 ms at least, or 2 ms where workers must be waited for that were late
 	// before. Default 4.
 	Patience float64
+	// Audit is the share of requests, 0 to 1, in which all n results of a layer
+	// that parity covers are waited for, as long as Grace allows, and checked
+	// against each other; who gave a wrong one is quarantined. An audit costs
+	// about as much as decoding. Default 0.
+	Audit float64
 	// OnScatter, if set, is called in each request when a split layer's input
 	// has been handed to the workers. It must not block.
 	OnScatter func(request uint64, layer int)
@@ -268,6 +273,7 @@ type Answer struct {
 	Request    uint64           // its number, from 1
 	Decoded    []Recovered      // slices recovered by parity, in layer order
 	Recomputed []Recovered      // slices that the coordinator computed itself
+	Wrong      []Recovered      // results that an audit found wrong, parities too
 	Late       int              // results that were not waited for
 	Decoding   time.Duration    // spent in recovering slices by parity
 }
@@ -295,7 +301,7 @@ func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer
 		l = newCall(c)
 	}
 	defer func() { c.idle <- l }()
-	answer.Decoded, answer.Recomputed = answer.Decoded[:0], answer.Recomputed[:0]
+	answer.Decoded, answer.Recomputed, answer.Wrong = answer.Decoded[:0], answer.Recomputed[:0], answer.Wrong[:0]
 	answer.Late, answer.Decoding = 0, 0
 	answer.Request = c.number.Add(1)
 	if err := c.open(l, answer); err != nil {
@@ -322,7 +328,7 @@ func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer
 
 // open makes a call known to the connections' readers.
 func (c *Coordinator) open(l *call, answer *Answer) error {
-	l.answer = answer
+	l.answer, l.audited = answer, sampled(answer.Request, c.cfg.Audit)
 	l.mu.Lock()
 	l.request = answer.Request
 	l.mu.Unlock()

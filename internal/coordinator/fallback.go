@@ -7,6 +7,7 @@ import (
 	"starling/internal/engine"
 	"starling/internal/graph"
 	"starling/internal/kernel"
+	"starling/internal/parity"
 	"starling/internal/plan"
 )
 
@@ -21,12 +22,14 @@ type fallback struct {
 	mu      sync.Mutex        // guards the fields below
 	weights map[int][]float32 // of whole layers: a view of the graph's, or a copy of its own
 	slices  map[[2]int]*engine.Slice
+	rows    map[int][][]float64 // see norms
 }
 
 func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 	f := &fallback{
 		g: g, plan: p, nodes: p.Nodes(g),
 		weights: make(map[int][]float32), slices: make(map[[2]int]*engine.Slice),
+		rows: make(map[int][][]float64),
 	}
 	return f
 }
@@ -84,6 +87,26 @@ func (f *fallback) whole(layer int) ([]float32, error) {
 	return w, nil
 }
 
+// norms is rowNorms of a layer that parity covers.
+func (f *fallback) norms(layer int) ([][]float64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if rows := f.rows[layer]; rows != nil {
+		return rows, nil
+	}
+	w, err := f.whole(layer)
+	if err != nil {
+		return nil, err
+	}
+	pl := &f.plan.Layers[layer]
+	code, err := parity.New(pl.K(), pl.R())
+	if err != nil {
+		return nil, err
+	}
+	f.rows[layer] = rowNorms(code, pl, w)
+	return f.rows[layer], nil
+}
+
 // layerWeights returns the weights of a layer, not to be written.
 func (f *fallback) layerWeights(layer int) ([]float32, error) {
 	f.mu.Lock()
@@ -96,5 +119,6 @@ func (f *fallback) replace(layer int, w []float32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.weights[layer] = w
+	delete(f.rows, layer)
 	maps.DeleteFunc(f.slices, func(key [2]int, _ *engine.Slice) bool { return key[0] == layer })
 }

@@ -35,10 +35,11 @@ type member struct {
 	// an earlier one is not ready.
 	version uint64
 
-	late atomic.Bool // its last result was not in time
+	late        atomic.Bool // its last result was not in time
+	quarantined atomic.Bool // a result of its was wrong: it gets no more work
 
-	answered, missed, decoded atomic.Int64
-	bytesOut, bytesIn         atomic.Uint64 // of connections that have ended
+	answered, missed, decoded, wrong atomic.Int64
+	bytesOut, bytesIn                atomic.Uint64 // of connections that have ended
 }
 
 // State says how a worker is doing.
@@ -50,6 +51,10 @@ const (
 	Joining State = "joining" // connected, does not hold its shard yet
 	Ready   State = "ready"
 	Late    State = "late" // holds its shard; its last result was not waited for
+
+	// Quarantined: an audit found a result of its wrong, and it gets no more
+	// work. It stays so until another worker takes its place.
+	Quarantined State = "quarantined"
 )
 
 // WorkerStatus is a worker's state and what it did so far.
@@ -61,6 +66,7 @@ type WorkerStatus struct {
 	Answered   int64  `json:"answered"`    // results taken in time
 	Late       int64  `json:"late"`        // results that were not waited for
 	DecodedFor int64  `json:"decoded_for"` // its data slices that parity gave instead
+	Wrong      int64  `json:"-"`           // results that an audit found wrong
 }
 
 // Status returns the workers in order.
@@ -71,7 +77,7 @@ func (c *Coordinator) Status() []WorkerStatus {
 	for i, m := range c.members {
 		s := WorkerStatus{
 			ID: m.name, State: Gone, Slices: len(c.plan.Layers),
-			Answered: m.answered.Load(), Late: m.missed.Load(), DecodedFor: m.decoded.Load(),
+			Wrong: m.wrong.Load(), Answered: m.answered.Load(), Late: m.missed.Load(), DecodedFor: m.decoded.Load(),
 			Bytes: m.bytesOut.Load() + m.bytesIn.Load(),
 		}
 		if m.conn != nil {
@@ -80,6 +86,8 @@ func (c *Coordinator) Status() []WorkerStatus {
 			switch {
 			case !m.ready:
 				s.State = Joining
+			case m.quarantined.Load():
+				s.State = Quarantined
 			case m.late.Load():
 				s.State = Late
 			default:
@@ -89,6 +97,14 @@ func (c *Coordinator) Status() []WorkerStatus {
 		out[i] = s
 	}
 	return out
+}
+
+// Wrong is the number of results that audits found wrong.
+func (c *Coordinator) Wrong() (n uint64) {
+	for _, m := range c.members {
+		n += uint64(m.wrong.Load())
+	}
+	return n
 }
 
 // Damaged is the number of results that arrived with a wrong checksum; each
@@ -215,6 +231,9 @@ func (c *Coordinator) place(hello frame.HelloInfo, conn *link.Conn) (m *member, 
 		for _, m := range c.members {
 			if fits(m) {
 				old = m.conn
+				if m.id != hello.ID {
+					m.quarantined.Store(false)
+				}
 				m.id, m.conn, m.ready = hello.ID, conn, false
 				m.late.Store(false)
 				return m, old

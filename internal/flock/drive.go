@@ -33,7 +33,7 @@ type Report struct {
 	Decoded     int                        `json:"decoded"`        // slices recovered by parity
 	Late        int                        `json:"late"`           // results that were not waited for
 	Recomputed  int                        `json:"recomputed"`     // slices that the coordinator computed itself
-	Wrong       uint64                     `json:"wrong_detected"` // results that arrived damaged
+	Wrong       uint64                     `json:"wrong_detected"` // results that arrived damaged, or that an audit found wrong
 	Latency     Latency                    `json:"latency_ms"`
 	DecodeMs    float64                    `json:"decode_ms"` // mean of all answered requests
 	FirstSHA256 string                     `json:"first_output_sha256"`
@@ -118,6 +118,6 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	}
 	r.Latency = LatencyOf(r.Took)
 	r.Workers = f.Status()
-	r.Wrong = f.Damaged()
+	r.Wrong = f.Damaged() + f.Coordinator.Wrong()
 	return r, nil
 }

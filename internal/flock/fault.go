@@ -21,19 +21,19 @@ type Fault struct {
 	Request uint64        // from 1
 	Delay   time.Duration // slow: added to each answer
 	Factor  float64       // slow: computing takes so many times as long
-	Percent float64       // drop, corrupt: of the answers
+	Percent float64       // drop, corrupt, wrong: of the answers
 }
 
 const (
-	faultKinds = "kill, stop, restart, cut, slow, drop and corrupt"
+	faultKinds = "kill, stop, restart, cut, slow, drop, corrupt and wrong"
 	faultForm  = "KIND:WORKER[@REQUEST][=VALUE], as kill:w2@10 or slow:w1=200ms"
 )
 
 // ParseFault reads a fault as written on the command line: kill, stop
 // (SIGSTOP), restart, cut (the link goes silent), slow with a value as 200ms
 // (added to each answer) or 5x (computing takes five times as long), drop with
-// one as 5% (of the answers, which must be sent again), or corrupt (answers
-// arrive damaged: all, or so many). Without @REQUEST it strikes in the first
+// one as 5% (of the answers, which must be sent again), corrupt (answers arrive
+// damaged: all, or so many) or wrong (likewise, with a wrong value). Without @REQUEST it strikes in the first
 // request.
 func ParseFault(spec string) (Fault, error) {
 	wrong := func(why string) (Fault, error) {
@@ -75,8 +75,8 @@ func ParseFault(spec string) (Fault, error) {
 			return wrong(fmt.Sprintf("%q is neither a delay as 200ms nor a factor as 5x", value))
 		}
 		return f, nil
-	case "drop", "corrupt":
-		if kind == "corrupt" && !hasValue {
+	case "drop", "corrupt", "wrong":
+		if kind != "drop" && !hasValue {
 			value = "100%"
 		}
 		share, percent := strings.CutSuffix(value, "%")
@@ -180,6 +180,8 @@ func (in *injector) strike(f Fault) {
 			told.Drop = f.Percent / 100
 		case "corrupt":
 			told.Corrupt = f.Percent / 100
+		case "wrong":
+			told.Wrong = f.Percent / 100
 		case "slow":
 			told.Speed, told.DelayMs = 1/f.Factor, milliseconds(f.Delay)
 		}

@@ -35,6 +35,7 @@ type Config struct {
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
 	Command []string
+	Audit   float64 // share of requests in which results are checked; see coordinator.Config
 	// StateDir is where a folder for this run is made. Default: the system's
 	// folder for temporary files.
 	StateDir string
@@ -103,7 +104,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
 		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency,
-		OnScatter: f.faults.scattered, Log: cfg.Log,
+		Audit: cfg.Audit, OnScatter: f.faults.scattered, Log: cfg.Log,
 	})
 	if err != nil || p.N() == 0 {
 		return f, err

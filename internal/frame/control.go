@@ -69,6 +69,7 @@ type EmulateInfo struct {
 	DelayMs float64 `json:"delay_ms"` // waited before each answer
 	Drop    float64 `json:"drop"`     // so many of the answers, from 0 to 1, must be sent again
 	Corrupt float64 `json:"corrupt"`  // so many of them arrive with other bytes
+	Wrong   float64 `json:"wrong"`    // so many of them have a wrong value, under a right checksum
 	Cut     bool    `json:"cut"`      // nothing comes through any more, either way
 }
 
@@ -123,7 +124,7 @@ func (i *EmulateInfo) Check() error {
 	if !(i.DelayMs >= 0 && i.DelayMs <= MaxDelayMs) {
 		return fmt.Errorf("%w: delay of %v ms, limit %d", ErrControl, i.DelayMs, MaxDelayMs)
 	}
-	for _, share := range []float64{i.Drop, i.Corrupt} {
+	for _, share := range []float64{i.Drop, i.Corrupt, i.Wrong} {
 		if !(share >= 0 && share <= 1) {
 			return fmt.Errorf("%w: share %v is not from 0 to 1", ErrControl, share)
 		}

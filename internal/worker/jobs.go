@@ -177,7 +177,13 @@ func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, j *jo
 // send sends an answer. An error means that the connection has ended; its reader
 // knows.
 func (l *lab) send(ctx context.Context, conn *link.Conn, h frame.Header, p *link.Payload) {
-	if share := l.info.Load().Corrupt; share > 0 && l.chance.Float64() < share {
+	info := l.info.Load()
+	if share := info.Wrong; share > 0 && h.Type == frame.Result && l.chance.Float64() < share {
+		y := p.Float32s()
+		v := &y[len(y)/2]
+		*v += 1 + max(*v, -*v)
+	}
+	if share := info.Corrupt; share > 0 && l.chance.Float64() < share {
 		_ = conn.SendCorrupt(ctx, h, p)
 		return
 	}

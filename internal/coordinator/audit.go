@@ -1,0 +1,164 @@
+package coordinator
+
+import (
+	"fmt"
+	"math"
+
+	"starling/internal/parity"
+	"starling/internal/plan"
+)
+
+// auditor is a call's scratch for checking results by parity.
+type auditor struct {
+	check     parity.Check
+	data      [][]float32
+	syndromes [parity.MaxParity][]float32
+}
+
+// sampled says whether a request is one of the share rate that are audited:
+// they come at even distances.
+func sampled(request uint64, rate float64) bool {
+	return math.Floor(float64(request)*rate) != math.Floor(float64(request-1)*rate)
+}
+
+// audit checks the results of a layer that parity covers, if all of them are
+// there: the layer is settled. Whose result is wrong is quarantined. A wrong
+// data slice that is found by its syndromes counts as lost, so that decode
+// recovers it; else every data slice is computed here, and has the same bits if
+// it was right.
+func (l *call) audit(layer int, out, x []float32) error {
+	pl := &l.c.plan.Layers[layer]
+	if pl.Cover != plan.Parity || pl.R() == 0 {
+		return nil
+	}
+	for u := range pl.Results() {
+		if l.slices[u].state != arrived {
+			return nil
+		}
+	}
+	norms, err := l.c.local.norms(layer)
+	if err != nil {
+		return err
+	}
+	a := &l.auditor
+	if l.examine(layer, norms, out, x); !a.check.Wrong() {
+		return nil
+	}
+	if u, ok := a.check.Suspect(); ok {
+		l.blame(layer, u)
+		if u < pl.K() {
+			l.slices[u].state = lost
+		}
+		return nil
+	}
+	for j := range pl.K() {
+		if err := l.c.local.compute(l.c.pool, layer, j, x, &l.scratch); err != nil {
+			return fmt.Errorf("check slice %d of layer %s: %w", j, pl.Node, err)
+		}
+		if !sameResult(pl, j, out, l.scratch.result) {
+			l.blame(layer, j)
+			pl.Place(j, out, l.scratch.result)
+		}
+	}
+	l.examine(layer, norms, out, x) // the data is right now: whose parity is not?
+	for p := range pl.R() {
+		if a.check.Over[p] {
+			l.blame(layer, pl.K()+p)
+		}
+	}
+	return nil
+}
+
+// examine has the check see every element of the results. T, the absolute
+// products of a row, is at most the sum of the row's absolute weights times the
+// largest |x|.
+func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
+	pl := &l.c.plan.Layers[layer]
+	code := l.c.codes[layer]
+	a := &l.auditor
+	a.check.Begin(code)
+	most := 0.0
+	for _, v := range x {
+		most = max(most, math.Abs(float64(v)))
+	}
+	factor := code.Tolerance(pl.Linear.Cols) * most
+	inner := pl.Linear.Inner
+	for o := range pl.Blocks() {
+		a.data = a.data[:0]
+		for j := range pl.K() {
+			a.data = append(a.data, pl.Block(j, out, o))
+		}
+		for p := range code.R() {
+			result := block(l.aside[pl.K()+p], pl, o)
+			a.syndromes[p] = sized(a.syndromes[p], len(result))
+			code.Syndrome(a.syndromes[p], result, p, a.data)
+		}
+		for row := range len(a.syndromes[0]) / inner {
+			var values, tolerance [parity.MaxParity]float64
+			overflow := false
+			for p := range code.R() {
+				tolerance[p] = factor * norms[p][row]
+				// Neither result nor syndrome is beyond twice this.
+				overflow = overflow || !(4*most*norms[p][row] < math.MaxFloat32)
+			}
+			if overflow {
+				continue
+			}
+			for e := row * inner; e < (row+1)*inner; e++ {
+				for p := range code.R() {
+					values[p] = float64(a.syndromes[p][e])
+				}
+				a.check.See(&values, &tolerance, func(i int) bool { return e < len(a.data[i]) })
+			}
+		}
+	}
+}
+
+// sameResult says whether data slice j has the bits of result in out; one NaN
+// is as another.
+func sameResult(pl *plan.Layer, j int, out, result []float32) bool {
+	for o := range pl.Blocks() {
+		got, want := pl.Block(j, out, o), block(result, pl, o)
+		for i, v := range got {
+			if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// blame counts a wrong result and sends its worker no more work. A slice that
+// was computed here has no worker.
+func (l *call) blame(layer, u int) {
+	w := l.slices[u].worker
+	if w == nil {
+		return
+	}
+	w.wrong.Add(1)
+	w.quarantined.Store(true)
+	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: u, Worker: w.slot})
+	l.c.log.Warn("worker gave a wrong result and gets no more work", "worker", w.name,
+		"request", l.request, "layer", l.c.plan.Layers[layer].Node, "slice", u)
+}
+
+// rowNorms is, by parity and row of a slice, Σ_i |G[p,i]|·Σ|W_i[row]|.
+func rowNorms(code parity.Code, pl *plan.Layer, w []float32) [][]float64 {
+	norms := make([][]float64, code.R())
+	for p := range norms {
+		norms[p] = make([]float64, pl.Height(pl.K()+p))
+	}
+	for j := range pl.K() {
+		begin, end := pl.Rows(j)
+		for row := begin; row < end; row++ {
+			sum := 0.0
+			for _, v := range w[row*pl.Linear.Cols : (row+1)*pl.Linear.Cols] {
+				sum += math.Abs(float64(v))
+			}
+			for p := range norms {
+				norms[p][row-begin] += math.Abs(float64(code.Coefficient(p, j))) * sum * (1 + 1e-9) // covers its rounding
+			}
+		}
+	}
+	return norms
+}

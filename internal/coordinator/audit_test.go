@@ -1,0 +1,97 @@
+package coordinator_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"starling/internal/coordinator"
+	"starling/internal/frame"
+)
+
+// Whichever worker answers wrongly, an audit finds it, the request is answered
+// right all the same, and the worker gets no more work: by the syndromes of
+// several parities, by computing here with one.
+func TestAudit(t *testing.T) {
+	for _, name := range []string{"dense", "conv"} {
+		for _, code := range [][2]int{{3, 1}, {2, 2}, {3, 3}, {1, 1}} {
+			p := model(t, name, 2, code[0], code[1])
+			for liar := range p.plan.N() {
+				inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+					l.start()
+					if a, _ := l.infer(); len(a.Wrong) != 0 || len(a.Decoded) != 0 {
+						t.Fatalf("all are right: %+v", a)
+					}
+					if err := l.c.Emulate(context.Background(), liar, &frame.EmulateInfo{Speed: 1, Wrong: 1}); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					in, want := l.request(t, l.r)
+					var a coordinator.Answer
+					if err := l.c.Infer(context.Background(), in, &a); err != nil {
+						t.Fatal(err)
+					}
+					if len(a.Wrong) != 1 || a.Wrong[0].Worker != liar || a.Wrong[0].Layer != 0 {
+						t.Fatalf("%s k=%d r=%d, w%d lies: found %v", name, code[0], code[1], liar+1, a.Wrong)
+					}
+					if !alike(a.Outputs[0].F32(), want[0].F32()) {
+						t.Errorf("%s k=%d r=%d, w%d lies: answer %v, want %v", name, code[0], code[1], liar+1, a.Outputs[0].F32(), want[0].F32())
+					}
+					s := l.c.Status()[liar]
+					if s.State != coordinator.Quarantined || s.Wrong != 1 || l.c.Wrong() != 1 {
+						t.Errorf("status %+v", s)
+					}
+					answered := s.Answered
+					if err := l.c.Infer(context.Background(), in, &a); err != nil || !alike(a.Outputs[0].F32(), want[0].F32()) || len(a.Wrong) != 0 {
+						t.Errorf("the next request: %v, %+v", err, a)
+					}
+					if s := l.c.Status()[liar]; s.Answered != answered {
+						t.Errorf("it was asked again: %+v", s)
+					}
+				})
+			}
+		}
+	}
+}
+
+// alike allows for decoding with several parities, which need not be exact on
+// whole numbers below 2^23: 1e-4 of the largest is far above any bound of these
+// models, and far below what a liar adds, which is at least 1.
+func alike(got, want []float32) bool {
+	most := float32(1)
+	for _, v := range want {
+		most = max(most, v, -v)
+	}
+	for i, v := range want {
+		if d := got[i] - v; !(d <= 1e-4*most && -d <= 1e-4*most) {
+			return false
+		}
+	}
+	return len(got) == len(want)
+}
+
+// Only the sampled requests wait for all results, and not for long.
+func TestAuditIsSampledAndBounded(t *testing.T) {
+	const each = 10 * time.Millisecond
+	inLab(t, model(t, "dense", 1, 4, 1), coordinator.Config{Audit: 0.25}, func(t *testing.T, l *lab) {
+		l.start()
+		l.delay(each, l.all()...)
+		l.infer()
+		parity := l.plan.WorkerOf(0, 4)
+		l.delay(each+each/2, parity)
+		for request := 2; request <= 9; request++ {
+			_, took := l.infer()
+			audited := request%4 == 0
+			if audited && took <= 2*each+each/4 || took > 4*each {
+				t.Errorf("request %d took %v", request, took)
+			}
+		}
+		l.delay(time.Hour, parity)
+		for range 8 {
+			if _, took := l.infer(); took > 6*each {
+				t.Errorf("took %v", took)
+			}
+		}
+	})
+}
