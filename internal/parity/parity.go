@@ -145,8 +145,13 @@ type Solution struct {
 	From []int // the k results that they follow from, ascending; ≥ k are parities
 
 	code Code
-	d    []float32 // [len(Lost),k]: of From
+	d    []float32      // [len(Lost),k]: of From
+	odd  [piece]float32 // zeros, NaN where Recover saw a value that is not finite
 }
+
+// piece is how many elements of each operand Recover takes at a time, so that
+// what is added up stays in the nearest cache.
+const piece = 1024
 
 // Solve makes s recover every data result that is not there: have [n] says
 // which are. The first parities that are there are used. The error wraps
@@ -234,10 +239,7 @@ func (s *Solution) Recover(dst, from [][]float32) bool {
 	for _, d := range dst {
 		longest = max(longest, len(d))
 	}
-	// A piece of each operand at a time, so that what is added up stays in the
-	// nearest cache.
-	const piece = 1024
-	finite := true
+	clear(s.odd[:])
 	for lo := 0; lo < longest; lo += piece {
 		for _, d := range dst {
 			clear(part(d, lo, piece))
@@ -249,10 +251,10 @@ func (s *Solution) Recover(dst, from [][]float32) bool {
 			}
 		}
 		for _, d := range dst {
-			finite = finite && Finite(part(d, lo, piece))
+			add(s.odd[:], part(d, lo, piece), 0) // 0·x is 0, but NaN if x is not finite
 		}
 	}
-	return finite
+	return Finite(s.odd[:min(piece, longest)])
 }
 
 // part is x[lo:lo+n], as far as there is such.
