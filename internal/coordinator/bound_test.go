@@ -129,7 +129,7 @@ func checkBound(t *testing.T, l *lab, dead []int) {
 	solutions := solve(t, k, n-k, have)
 	sums := absolute(t, l, in)
 	rows, inner := layer.Linear.Rows, layer.Linear.Inner
-	differ := false
+	differ, decoded := false, 0
 	sumAbs := make([]float64, k)
 	for i, got := range a.Outputs[0].F32() {
 		row := i / inner % rows
@@ -156,8 +156,10 @@ func checkBound(t *testing.T, l *lab, dead []int) {
 			t.Errorf("row %d: %v, want %v: %g off, bound %g", row, got, want[i], off, bound)
 		}
 		differ = differ || off > 0
+		decoded++
 	}
-	if differ != (len(missing) > 0) {
+	// A few sums of a few products may happen to round to the same.
+	if many := decoded >= 10 && layer.Linear.Cols > 40 && k > 1; many && !differ {
 		t.Errorf("decoded %v, results differ: %v", a.Decoded, differ)
 	}
 }
