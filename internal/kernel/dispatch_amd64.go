@@ -86,6 +86,9 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 	_ = c[(rows-1)*ldc+n-1]
 	_ = a[t.high(rows)*kc-1]
 	_ = b[kc*t.n-1]
+	if ahead == nil {
+		ahead = b // a place that exists
+	}
 	if t == &tiles6x16 {
 		gemmTilesAVX2(&c[0], ldc, &a[0], &b[0], kc, rows/t.m, asInt(first), unsafe.SliceData(ahead))
 		end.apply(c, ldc, rows, n)

@@ -88,6 +88,8 @@ func (j *gemmJob) runBlock(i int) {
 		}
 		kc := min(step, w.k-k0)
 		t.packRows(a, j.x[b0*w.k+k0:], w.k, m, kc)
-		t.multiply(j.dst[b0*w.rows+r0:], w.rows, a, w.panels[wide*k0+r0*kc:], m, n, kc, k0 == 0, ending{}, nil)
+		b := w.panels[wide*k0+r0*kc:]
+		ahead := b[t.n*kc:]
+		t.multiply(j.dst[b0*w.rows+r0:], w.rows, a, b, m, n, kc, k0 == 0, ending{}, ahead[:min(len(ahead), t.wide(n)*kc)])
 	}
 }
