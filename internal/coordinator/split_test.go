@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"starling/internal/coordinator"
@@ -72,18 +73,14 @@ var kinds = []string{plan.Auto, plan.Output, plan.Channel, plan.Input, plan.Filt
 // randomOptions cut a model in some way; it may have nothing to split so.
 func randomOptions(r *rand.Rand) plan.Options {
 	opt := plan.Options{
-		Data: 1 + r.IntN(8), Parity: 1, Split: kinds[r.IntN(len(kinds))],
+		Data: 1 + r.IntN(8), Parity: []int{1, 1, 2, 3}[r.IntN(4)], Split: kinds[r.IntN(len(kinds))],
 		Redundancy: []string{plan.Parity, plan.Parity, plan.Replicate, plan.None}[r.IntN(4)],
 	}
-	n := opt.Data + 1
-	switch opt.Redundancy {
-	case plan.Replicate:
-		n = 2 * opt.Data
-	case plan.None:
-		n = opt.Data
+	if opt.Redundancy != plan.Parity {
+		opt.Parity = 1
 	}
 	if r.IntN(2) == 0 {
-		for range n {
+		for range opt.Workers() {
 			opt.Speeds = append(opt.Speeds, []float64{0.25, 0.5, 1, 1, 3}[r.IntN(5)])
 		}
 	}
@@ -119,12 +116,32 @@ func TestEverySplitLosesNothing(t *testing.T) {
 			for dead := range p.plan.N() {
 				inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
 					l.start(dead)
-					if a, _ := l.infer(); len(a.Recomputed) != 0 {
-						t.Errorf("w%d dead: recomputed %v", dead+1, a.Recomputed)
-					}
+					l.covered(opt, dead)
+				})
+			}
+			for range 3 * (opt.Parity - 1) { // as many as are covered
+				dead := r.Perm(p.plan.N())[:opt.Parity]
+				inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
+					l.start(dead...)
+					l.covered(opt, dead...)
 				})
 			}
 		})
+	}
+}
+
+// covered runs a request without some workers: nothing may be computed here, and
+// the answer is a local run's, to a rounding where coefficients are no whole
+// numbers.
+func (l *lab) covered(opt plan.Options, dead ...int) {
+	l.t.Helper()
+	in, want := l.request(l.t, l.r)
+	var a coordinator.Answer
+	if err := l.c.Infer(context.Background(), in, &a); err != nil || len(a.Recomputed) != 0 {
+		l.t.Fatalf("%v dead: recomputed %v, error %v", dead, a.Recomputed, err)
+	}
+	if !same(a.Outputs, want) && (opt.Parity < 2 || len(a.Decoded) == 0 || !near(a.Outputs[0].F32(), want[0].F32())) {
+		l.t.Errorf("%v dead: another answer than a local run's: decoded %v", dead, a.Decoded)
 	}
 }
 
@@ -208,6 +225,62 @@ func TestPartialSums(t *testing.T) {
 				if off := math.Abs(float64(got) - float64(want[i])); off > 2*gamma*(1+2*gamma)*float64(sums[i]) {
 					t.Errorf("%s: element %d is %v, want %v", kind, i, got, want[i])
 				}
+			}
+		})
+	}
+}
+
+// A parity tile's input is Σ x_j, added in float64 and rounded once, as a parity
+// slice's weights are. With weights and inputs in each other's place the
+// derivation in package parity is the same, so its bound holds, S being
+// Σ_j |W|·|x_j| over the tiles at the same place in each.
+func TestDecodedTileWithinBound(t *testing.T) {
+	const k = 3
+	r := random(t)
+	b := newBuilder(2, 5, 14, 6)
+	b.g.Constants["w"] = normal(r, 7, 5, 3, 3)
+	b.node("Conv", graph.Attrs{"pads": []int64{1, 1, 1, 1}, "strides": []int64{2, 1}}, b.last, "w")
+	p := prepareBy(t, b.graph(), plan.Options{Data: k, Parity: 1, Split: plan.Spatial})
+	layer := &p.plan.Layers[0]
+	cols := layer.Linear.Cols
+	for dead := range k + 1 {
+		inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
+			l.start(dead)
+			in := []*tensor.Tensor{normal(l.r, l.g.Inputs[0].Shape...)}
+			var a coordinator.Answer
+			if err := l.c.Infer(context.Background(), in, &a); err != nil {
+				t.Fatal(err)
+			}
+			have := slices.Repeat([]bool{true}, layer.N())
+			have[l.plan.SliceOf(0, dead)] = false
+			solutions := solve(t, k, 1, have)
+			want, got, sums := l.local(t, in)[0].F32(), a.Outputs[0].F32(), absolute(t, l, in)
+			off := make([]float64, len(got))
+			for i := range got {
+				off[i] = math.Abs(float64(got[i]) - float64(want[i]))
+			}
+			for o := range layer.Blocks() {
+				for j := range k {
+					block := layer.Block(j, got, o)
+					for i := range block {
+						sumAbs := make([]float64, k)
+						for other := range k {
+							sumAbs[other] = 1.0001 * float64(layer.Block(other, sums, o)[i])
+						}
+						at, bound := cap(got)-cap(block)+i, 0.0
+						if len(a.Decoded) > 0 {
+							for _, s := range solutions {
+								bound = max(bound, s.Bound(0, cols, sumAbs))
+							}
+						}
+						if off[at] > bound && (len(a.Decoded) == 0 || j == a.Decoded[0].Slice) {
+							t.Errorf("w%d dead: element %d is %g off, bound %g", dead+1, at, off[at], bound)
+						}
+					}
+				}
+			}
+			if wrong := slices.ContainsFunc(off, func(d float64) bool { return d > 0 }); wrong != (len(a.Decoded) == 1) {
+				t.Errorf("w%d dead: decoded %v, results differ: %v", dead+1, a.Decoded, wrong)
 			}
 		})
 	}
