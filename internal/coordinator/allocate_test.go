@@ -24,17 +24,19 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 		name, model string
 		parity      int
 		dead        []int
+		audit       float64
 	}{
-		{"dense", "dense", 1, nil},
-		{"convolutions", "conv", 1, nil},
-		{"one is dead", "conv", 1, []int{1}},
-		{"two are dead", "conv", 1, []int{0, 2}},
-		{"two are dead of two parities", "conv", 2, []int{0, 2}},
+		{"dense", "dense", 1, nil, 0},
+		{"convolutions", "conv", 1, nil, 0},
+		{"one is dead", "conv", 1, []int{1}, 0},
+		{"two are dead", "conv", 1, []int{0, 2}, 0},
+		{"all is audited", "conv", 2, nil, 1},
+		{"two are dead of two parities", "conv", 2, []int{0, 2}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := model(t, c.model, 2, 3, c.parity)
 			in, want := p.request(t, random(t))
-			overTCP(t, p, coordinator.Config{}, func(f *flock) {
+			overTCP(t, p, coordinator.Config{Audit: c.audit}, func(f *flock) {
 				for _, w := range c.dead {
 					f.kill(w)
 				}
