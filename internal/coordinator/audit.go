@@ -95,13 +95,14 @@ func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
 		}
 		for row := range len(a.syndromes[0]) / inner {
 			var values, tolerance [parity.MaxParity]float64
-			overflow := false
+			overflow, suspicious := false, false
 			for p := range code.R() {
 				tolerance[p] = factor * norms[p][row]
 				// Neither result nor syndrome is beyond twice this.
 				overflow = overflow || !(4*most*norms[p][row] < math.MaxFloat32)
+				suspicious = suspicious || beyond(a.syndromes[p][row*inner:(row+1)*inner], tolerance[p])
 			}
-			if overflow {
+			if overflow || !suspicious {
 				continue
 			}
 			for e := row * inner; e < (row+1)*inner; e++ {
@@ -112,6 +113,18 @@ func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
 			}
 		}
 	}
+}
+
+// beyond says whether a magnitude is above limit, or not a number; it may also
+// say so of one that is less than a rounding below.
+func beyond(x []float32, limit float64) bool {
+	most := float32(limit * (1 - 1.0/(1<<23)))
+	for _, v := range x {
+		if !(v <= most && -v <= most) {
+			return true
+		}
+	}
+	return false
 }
 
 // sameResult says whether data slice j has the bits of result in out; one NaN

@@ -52,8 +52,8 @@ type Config struct {
 	Patience float64
 	// Audit is the share of requests, 0 to 1, in which all n results of a layer
 	// that parity covers are waited for, as long as Grace allows, and checked
-	// against each other; who gave a wrong one is quarantined. An audit costs
-	// about as much as decoding. Default 0.
+	// against each other; who gave a wrong one is quarantined. Whatever is
+	// slow is waited for then. Default 0.
 	Audit float64
 	// OnScatter, if set, is called in each request when a split layer's input
 	// has been handed to the workers. It must not block.
