@@ -18,9 +18,17 @@ func TestNewIntegersRefuses(t *testing.T) {
 // The headroom and the widths of weights that docs/parity.md tells.
 func TestIntegerHeadroom(t *testing.T) {
 	for _, c := range []struct{ k, r, headroom, bits int }{
-		{4, 1, 0, 10}, {256, 1, 0, 16},
-		{4, 2, 2, 12}, {8, 2, 3, 14}, {16, 2, 4, 16}, {22, 2, 4, 16}, {23, 2, 4, 17}, {32, 2, 5, 18},
-		{8, 3, 7, 16}, {9, 3, 7, 17}, {12, 3, 7, 18},
+		{4, 1, 0, 10},
+		{256, 1, 0, 16},
+		{4, 2, 2, 12},
+		{8, 2, 3, 14},
+		{16, 2, 4, 16},
+		{22, 2, 4, 16},
+		{23, 2, 4, 17},
+		{32, 2, 5, 18},
+		{8, 3, 7, 16},
+		{9, 3, 7, 17},
+		{12, 3, 7, 18},
 	} {
 		code, err := NewIntegers(c.k, c.r)
 		if err != nil {
