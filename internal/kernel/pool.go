@@ -4,21 +4,24 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A job is work cut into blocks that may run in any order and side by side.
 type job interface{ runBlock(i int) }
 
 // A Pool runs kernels on several threads: the caller's own goroutine and
-// goroutines that live as long as the pool and sleep while there is nothing to
-// do. A nil *Pool and a pool of one thread run everything inline on the caller,
+// goroutines that live as long as the pool. After a job these look out for the
+// next one for a moment, because waking up takes longer than many a layer, and
+// then sleep: an idle pool uses no CPU. A nil *Pool and a pool of one thread run everything inline on the caller,
 // without locking. Several goroutines may use one pool; the callers of a pool
 // of several threads take turns. A call starts no goroutine and allocates
 // nothing.
 type Pool struct {
-	threads int
-	helpers []helper
-	ended   sync.WaitGroup
+	threads  int
+	patience time.Duration // lookTime, or nothing if threads would take each other's CPU
+	helpers  []helper
+	ended    sync.WaitGroup
 
 	turn   sync.Mutex // guards the fields below; held by the caller whose job runs
 	job    job
@@ -35,14 +38,21 @@ type Pool struct {
 type helper struct {
 	wake  chan struct{} // holds one token at most, which may be stale
 	state atomic.Int32
+	woken bool // the caller's: its invitation came with a token
 }
 
 // States of a helper.
 const (
-	asleep = iota
+	asleep  = iota
+	looking // for an invitation
 	invited
 	working
 )
+
+// lookTime is how long helpers look for the next job, and a caller for the end
+// of its own, before they sleep: longer than what is done between two layers on
+// one thread, and some times what it takes to wake up.
+const lookTime = 50 * time.Microsecond
 
 // MaxThreads is the most threads that a pool has.
 const MaxThreads = 1024
@@ -55,6 +65,9 @@ func NewPool(threads int) *Pool {
 	}
 	threads = min(threads, MaxThreads)
 	p := &Pool{threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1)}
+	if threads <= runtime.GOMAXPROCS(0) {
+		p.patience = lookTime
+	}
 	for i := range p.helpers {
 		h := &p.helpers[i]
 		h.wake = make(chan struct{}, 1)
@@ -65,13 +78,32 @@ func NewPool(threads int) *Pool {
 
 func (p *Pool) help(h *helper) {
 	for range h.wake {
-		if !h.state.CompareAndSwap(invited, working) {
-			continue
+		for h.accept(p.patience) {
+			p.drain()
+			// Before the caller knows of the end, and so before its next job.
+			h.state.Store(looking)
+			if p.busy.Add(-1) == 0 {
+				p.done <- struct{}{}
+			}
 		}
-		p.drain()
-		h.state.Store(asleep)
-		if p.busy.Add(-1) == 0 {
-			p.done <- struct{}{}
+	}
+}
+
+// accept turns an invitation into work. If there is none it looks for one for a
+// moment, unless the helper was woken by a stale token, and falls asleep.
+func (h *helper) accept(patience time.Duration) bool {
+	for start := time.Now(); ; {
+		switch h.state.Load() {
+		case invited:
+			if h.state.CompareAndSwap(invited, working) {
+				return true
+			}
+		case asleep:
+			return false
+		case looking:
+			if time.Since(start) >= patience && h.state.CompareAndSwap(looking, asleep) {
+				return false
+			}
 		}
 	}
 }
@@ -121,23 +153,44 @@ func (p *Pool) run(j job, blocks int) {
 	helpers := p.helpers[:min(len(p.helpers), blocks-1)]
 	p.busy.Store(int64(len(helpers)))
 	for i := range helpers {
-		helpers[i].state.Store(invited)
+		h := &helpers[i]
+		h.woken = !h.state.CompareAndSwap(looking, invited)
+		if !h.woken {
+			continue
+		}
+		h.state.Store(invited)
 		select {
-		case helpers[i].wake <- struct{}{}:
+		case h.wake <- struct{}{}:
 		default: // a stale token wakes it as well
 		}
 	}
 	p.drain()
 	revoked := int64(0)
 	for i := range helpers {
-		if helpers[i].state.CompareAndSwap(invited, asleep) {
+		before := int32(looking)
+		if helpers[i].woken {
+			before = asleep
+		}
+		if helpers[i].state.CompareAndSwap(invited, before) {
 			revoked++
 		}
 	}
 	if revoked == 0 || p.busy.Add(-revoked) > 0 {
-		<-p.done
+		p.await()
 	}
 	p.job = nil
+}
+
+// await waits for the last helper.
+func (p *Pool) await() {
+	for start := time.Now(); time.Since(start) < p.patience; {
+		select {
+		case <-p.done:
+			return
+		default:
+		}
+	}
+	<-p.done
 }
 
 func (p *Pool) drain() {
