@@ -8,8 +8,9 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 BUILD    := $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 PLATFORMS := linux-amd64 linux-arm64 linux-armv7 linux-armv6 darwin-arm64
+# The most that a stripped binary may have.
+MOST_BYTES := 25000000
 FUZZTIME ?= 60s
-BENCH    ?= .
 # The tools of tools/go.mod, built once for each state of tools/go.sum.
 TOOLBIN  := $(CURDIR)/bin/tools
 
@@ -52,9 +53,14 @@ $(PLATFORMS): CPU = $(word 2,$(subst -, ,$@))
 $(PLATFORMS):
 	GOOS=$(word 1,$(subst -, ,$@)) GOARCH=$(patsubst armv%,arm,$(CPU)) \
 	GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) $(BUILD) -o bin/starling-$@ ./cmd/starling
+	@test $$(wc -c <bin/starling-$@) -le $(MOST_BYTES) || { echo "bin/starling-$@ has more than $(MOST_BYTES) bytes" >&2; exit 1; }
 
-bench: ## run the benchmarks matching BENCH (default: all)
+bench: ## beside ONNX Runtime, into docs/benchmarks.md; BENCH=REGEXP: Go's benchmarks
+ifdef BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+else
+	tools/check/against-ort
+endif
 
 fuzz: ## fuzz every target for FUZZTIME each (default 60s), one after the other
 	FUZZTIME=$(FUZZTIME) tools/check/fuzz

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,6 +31,7 @@ func benchCommand() *cobra.Command {
 func benchEngineCommand() *cobra.Command {
 	var c experiment.EngineConfig
 	var asJSON bool
+	var beside string
 	cmd := &cobra.Command{
 		Use:   "engine [MODEL…]",
 		Short: "Measure how fast this device computes models, node by node",
@@ -38,11 +40,16 @@ input in this process, and prints what the whole and each node take, beside what
 peaks allow.
 
 MODEL is an ONNX file or a classical network with random weights: ` + strings.Join(zoo.Names(), ", ") + `.
-Without one, it is squeezenet1.1.`,
+Without one, it is squeezenet1.1.
+
+With --beside it takes turns with another program that computes the same models, and
+prints a table of the ratios; see docs/benchmarks.md.`,
 		RunE: func(cmd *cobra.Command, models []string) error {
 			switch {
 			case c.Threads < 1 || c.Threads > kernel.MaxThreads:
 				return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
+			case beside != "" && strings.TrimSpace(beside) == "":
+				return usage(cmd, "--beside is empty")
 			case c.Requests < 1 || c.Requests > maxBenchRequests:
 				return usage(cmd, "--requests %d is not from 1 to %d", c.Requests, maxBenchRequests)
 			}
@@ -51,16 +58,25 @@ Without one, it is squeezenet1.1.`,
 			}
 			result := struct {
 				Machine experiment.Machine         `json:"machine"`
-				Models  []*experiment.EngineReport `json:"models"`
+				Models  []*experiment.EngineReport `json:"models,omitempty"`
+				Ratios  []*experiment.Ratio        `json:"ratios,omitempty"`
 			}{Machine: experiment.MeasureMachine(c.Threads)}
 			m := &result.Machine
-			if !asJSON {
+			if !asJSON && beside == "" {
 				fmt.Printf("This machine, %s on %d of its threads: %.1f GFLOP/s, reads %.1f GB/s\n", m.Level, m.Threads, m.GFLOPS, m.GBS)
 			}
 			for _, name := range models {
 				g, err := benchModel(name, c.Seed)
 				if err != nil {
 					return err
+				}
+				if beside != "" {
+					r, err := experiment.Beside(cmd.Context(), strings.TrimSuffix(filepath.Base(name), ".onnx"), g, c, strings.Fields(beside))
+					if err != nil {
+						return err
+					}
+					result.Ratios = append(result.Ratios, r)
+					continue
 				}
 				r, err := experiment.Engine(cmd.Context(), name, g, *m, c)
 				if err != nil {
@@ -75,7 +91,10 @@ Without one, it is squeezenet1.1.`,
 					return err
 				}
 			}
-			if !asJSON {
+			switch {
+			case !asJSON && beside != "":
+				return experiment.PrintRatios(os.Stdout, *m, result.Ratios)
+			case !asJSON:
 				return nil
 			}
 			e := json.NewEncoder(os.Stdout)
@@ -87,6 +106,7 @@ Without one, it is squeezenet1.1.`,
 	f.SortFlags = false
 	f.IntVar(&c.Threads, "threads", 1, "threads that compute")
 	f.IntVar(&c.Requests, "requests", 20, "number of requests measured, after one to warm up")
+	f.StringVar(&beside, "beside", "", "`COMMAND` of a program to measure beside, in alternating rounds")
 	f.Uint64Var(&c.Seed, "seed", 1, "of the random input, and of a network's weights")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd

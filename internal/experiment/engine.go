@@ -94,10 +94,7 @@ func Engine(ctx context.Context, name string, g *graph.Graph, m Machine, c Engin
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	inputs := make([]*tensor.Tensor, len(g.Inputs))
-	for i, in := range g.Inputs {
-		inputs[i] = input.Random(in, c.Seed, 0)
-	}
+	inputs := randomInputs(g, c.Seed)
 	s := p.NewSession()
 	if _, err := s.Run(ctx, nil, inputs); err != nil { // warm
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -130,6 +127,14 @@ func Engine(ctx context.Context, name string, g *graph.Graph, m Machine, c Engin
 	r.GFLOPS = r.GFLOP / r.Latency.P50 * 1e3
 	r.Share = r.GFLOPS / m.GFLOPS
 	return r, nil
+}
+
+func randomInputs(g *graph.Graph, seed uint64) []*tensor.Tensor {
+	inputs := make([]*tensor.Tensor, len(g.Inputs))
+	for i, in := range g.Inputs {
+		inputs[i] = input.Random(in, seed, 0)
+	}
+	return inputs
 }
 
 func median(took []time.Duration) time.Duration {

@@ -1,5 +1,6 @@
 // Runs one model in ONNX Runtime, the yardstick of the longer tests.
 //   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--feed OUT=IN]… [--threads 1] [--repeat 1]
+//   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--threads 1] --serve
 // DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; where none is
 // given, a float32 one is made up, good for timing only. If the first has one leading axis more
 // than the model's, it is a batch run in turn, and --feed makes an output the next run's input.
@@ -8,6 +9,7 @@
 import { createRequire } from 'node:module';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
 const { values: flags, positionals } = parseArgs({
@@ -18,6 +20,7 @@ const { values: flags, positionals } = parseArgs({
     feed: { type: 'string', multiple: true, default: [] },
     threads: { type: 'string', default: '1' },
     repeat: { type: 'string', default: '1' },
+    serve: { type: 'boolean', default: false },
   },
 });
 const repeat = Number(flags.repeat);
@@ -104,16 +107,27 @@ if (flags.input.length > 0 && feeds[session.inputNames[0]].dims.length > session
   process.exit(0);
 }
 
-let results = repeat > 1 ? await session.run(feeds) : undefined; // warm up before measuring
-const times = [];
-for (let i = 0; i < repeat; i++) {
-  const start = performance.now();
-  results = await session.run(feeds);
-  times.push(performance.now() - start);
+let results;
+async function median(requests) {
+  const times = [];
+  for (let i = 0; i < requests; i++) {
+    const start = performance.now();
+    results = await session.run(feeds);
+    times.push(performance.now() - start);
+  }
+  times.sort((a, b) => a - b);
+  return times[times.length >> 1];
 }
-times.sort((a, b) => a - b);
+
+if (flags.serve || repeat > 1) await median(1); // warm up before measuring
+if (flags.serve) {
+  console.log('ready');
+  for await (const line of createInterface({ input: process.stdin })) console.log(await median(Number(line)));
+  process.exit();
+}
+const medianMs = await median(repeat);
 if (flags.output) writeNpy(flags.output, results[session.outputNames[0]]);
 console.log(JSON.stringify({
-  median_ms: times[times.length >> 1],
+  median_ms: medianMs,
   outputs: Object.fromEntries(session.outputNames.map((name) => [name, results[name].dims])),
 }));
