@@ -29,12 +29,14 @@ var quantisedCases = []struct {
 		[]*tensor.Tensor{u8s([]int{9}, 126, 128, 128, 130, 130, 255, 0, 0, 255)},
 	},
 	{
-		"an axis, signed", "QuantizeLinear", graph.Attrs{"axis": int64(0)},
+		"an axis, signed", "QuantizeLinear",
+		graph.Attrs{"axis": int64(0)},
 		[]*tensor.Tensor{f32s([]int{2, 2}, 1, 2, 3, -400), f32s([]int{2}, 0.5, 2), s8s([]int{2}, 1, -2)},
 		[]*tensor.Tensor{s8s([]int{2, 2}, 3, 5, 0, -128)},
 	},
 	{
-		"blocks", "QuantizeLinear", graph.Attrs{"axis": int64(1), "block_size": int64(2)},
+		"blocks", "QuantizeLinear",
+		graph.Attrs{"axis": int64(1), "block_size": int64(2)},
 		[]*tensor.Tensor{f32s([]int{1, 3}, 1, 2, 3), f32s([]int{1, 2}, 0.5, 2), u8s([]int{1, 2}, 0, 7)},
 		[]*tensor.Tensor{u8s([]int{1, 3}, 2, 4, 9)},
 	},
@@ -44,7 +46,8 @@ var quantisedCases = []struct {
 		[]*tensor.Tensor{tensor.FromSlice([]int16{-32768, 5, 32767}, 3)},
 	},
 	{
-		"blocks of an axis before the last", "DequantizeLinear", graph.Attrs{"axis": int64(0), "block_size": int64(2)},
+		"blocks of an axis before the last", "DequantizeLinear",
+		graph.Attrs{"axis": int64(0), "block_size": int64(2)},
 		[]*tensor.Tensor{s8s([]int{3, 2}, 1, 2, 3, 4, 5, 6), f32s([]int{2, 2}, 1, 10, 100, 1000), s8s([]int{2, 2}, 0, 1, 2, 3)},
 		[]*tensor.Tensor{f32s([]int{3, 2}, 1, 10, 3, 30, 300, 3000)},
 	},
@@ -82,7 +85,8 @@ var quantisedCases = []struct {
 		[]*tensor.Tensor{u8s([]int{1, 2, 2, 2}, 11, 11, 12, 12, 10, 9, 8, 8)},
 	},
 	{
-		"pads are the zero point", "QLinearConv", graph.Attrs{"pads": []int64{0, 1, 0, 0}},
+		"pads are the zero point", "QLinearConv",
+		graph.Attrs{"pads": []int64{0, 1, 0, 0}},
 		[]*tensor.Tensor{
 			u8s([]int{1, 1, 1, 2}, 7, 9), f32s(nil, 1), u8s(nil, 7), u8s([]int{1, 1, 1, 2}, 3, 2), f32s(nil, 1), u8s(nil, 1), f32s(nil, 1), s8s(nil, -1),
 		},

@@ -172,8 +172,8 @@ func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 		}
 		recovered := rows[missing]
 		computed := append([]float32(nil), recovered...)
-		from := append(others, results[o.plan.Data][outer*size:(outer+1)*size])
-		solution.Recover([][]float32{recovered}, from)
+		others = append(others, results[o.plan.Data][outer*size:(outer+1)*size])
+		solution.Recover([][]float32{recovered}, others)
 		// As if all of a sum were another slice's: these count the most.
 		sumAbs := make([]float64, o.plan.Data)
 		for i, want := range computed {

@@ -151,8 +151,12 @@ func (c *call) qLinear(shape tensor.Shape, rows, cols int) (Info, error) {
 		typ   tensor.DType
 		many  int
 	}{
-		{1, tensor.Float32, rows}, {2, c.in[0].Type, rows}, {4, tensor.Float32, cols}, {5, c.in[3].Type, cols},
-		{6, tensor.Float32, 1}, {7, y.Type, 1},
+		{1, tensor.Float32, rows},
+		{2, c.in[0].Type, rows},
+		{4, tensor.Float32, cols},
+		{5, c.in[3].Type, cols},
+		{6, tensor.Float32, 1},
+		{7, y.Type, 1},
 	} {
 		if err := c.parameter(p.input, p.typ, p.many); err != nil {
 			return Info{}, err
