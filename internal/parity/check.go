@@ -73,7 +73,7 @@ func (c *Check) See(syndrome, tolerance *[MaxParity]float64, there func(i int) b
 func (c *Check) explains(i int, syndrome, tolerance *[MaxParity]float64) bool {
 	k := c.code.k
 	if math.IsInf(syndrome[0], 0) || syndrome[0] != syndrome[0] {
-		return i == k && c.code.r == 1
+		return false // whichever result of the sum is not finite, it looks the same
 	}
 	for p := range c.code.r {
 		switch {
