@@ -44,7 +44,8 @@ func (l *call) audit(layer int, out, x []float32) error {
 	if l.examine(layer, norms, out, x); !a.check.Wrong() {
 		return nil
 	}
-	if u, ok := a.check.Suspect(); ok {
+	// A slice that was computed here is right: several others are wrong alike.
+	if u, ok := a.check.Suspect(); ok && l.slices[u].worker != nil {
 		l.blame(layer, u)
 		if u < pl.K() {
 			l.slices[u].state = lost
@@ -52,6 +53,9 @@ func (l *call) audit(layer int, out, x []float32) error {
 		return nil
 	}
 	for j := range pl.K() {
+		if l.slices[j].worker == nil {
+			continue // computed here before
+		}
 		if err := l.c.local.compute(l.c.pool, layer, j, x, &l.scratch); err != nil {
 			return fmt.Errorf("check slice %d of layer %s: %w", j, pl.Node, err)
 		}
@@ -141,13 +145,9 @@ func sameResult(pl *plan.Layer, j int, out, result []float32) bool {
 	return true
 }
 
-// blame counts a wrong result and sends its worker no more work. A slice that
-// was computed here has no worker.
+// blame counts a wrong result and sends its worker no more work.
 func (l *call) blame(layer, u int) {
 	w := l.slices[u].worker
-	if w == nil {
-		return
-	}
 	w.wrong.Add(1)
 	w.quarantined.Store(true)
 	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: u, Worker: w.slot})

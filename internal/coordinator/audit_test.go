@@ -8,6 +8,7 @@ import (
 
 	"starling/internal/coordinator"
 	"starling/internal/frame"
+	"starling/internal/parity"
 )
 
 // Whichever worker answers wrongly, an audit finds it, the request is answered
@@ -69,6 +70,34 @@ func alike(got, want []float32) bool {
 		}
 	}
 	return len(got) == len(want)
+}
+
+// Two parities that lie alike make a slice look wrong that the coordinator has
+// computed itself, as its worker said nothing: they are found out.
+func TestAuditOfLiarsAlike(t *testing.T) {
+	p := model(t, "dense", 1, 2, 2)
+	code, err := parity.New(2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+		silent, first, second := l.plan.WorkerOf(0, 0), l.plan.WorkerOf(0, 2), l.plan.WorkerOf(0, 3)
+		l.start(silent, first, second)
+		defer l.impostor(silent, func(*impostor, frame.Header, []float32) {}).end()
+		for _, liar := range []int{first, second} {
+			defer l.impostor(liar, func(im *impostor, h frame.Header, y []float32) {
+				if h.Layer == 0 {
+					time.Sleep(5*time.Second + time.Millisecond) // when the silent one is given up
+					y[0] += 8 * code.Coefficient(int(h.Slice)-2, 0)
+				}
+				im.send(h, y)
+			}).end()
+		}
+		a, _ := l.infer()
+		if len(a.Wrong) != 2 || a.Wrong[0].Worker != first || a.Wrong[1].Worker != second {
+			t.Errorf("found %+v", a.Wrong)
+		}
+	})
 }
 
 // Only the sampled requests wait for all results, and not for long.
