@@ -222,8 +222,9 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestBitsOfAnUnhurtFlock compares answers of which nothing was decoded with
-// those of a run in one process: they are equal.
+// TestBitsOfAnUnhurtFlock: answers of which nothing was decoded have the bits of
+// a run in one process. A busy machine may make a worker late; what is decoded
+// for it is as the oracle has it.
 func TestBitsOfAnUnhurtFlock(t *testing.T) {
 	local := make([][]byte, digits.Count)
 	f := start(t, flock.Config{})
@@ -236,25 +237,24 @@ func TestBitsOfAnUnhurtFlock(t *testing.T) {
 	for k := 1; k <= 6; k++ {
 		for parity := range 2 {
 			t.Run(fmt.Sprintf("%d+%d", k, parity), func(t *testing.T) {
-				compared := 0
 				f := start(t, flock.Config{Plan: plan.Options{Data: k, Parity: parity}, Concurrency: 2})
-				if _, err := f.Drive(t.Context(), flock.Load{
+				o := newOracle(t, digitModel(t), k, parity)
+				r, err := f.Drive(t.Context(), flock.Load{
 					Requests: digits.Count, Concurrency: 2, Input: digitInput,
 					Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
 						if len(a.Decoded) > 0 {
-							return
-						}
-						compared++
-						if !bytes.Equal(a.Outputs[0].Data, local[i]) {
+							inputs, _ := digitInput(i)
+							o.check(fmt.Sprintf("digit %d", i), inputs, a)
+						} else if !bytes.Equal(a.Outputs[0].Data, local[i]) {
 							t.Errorf("digit %d has other bits than in one process", i)
 						}
 					},
-				}); err != nil {
+				})
+				if err != nil {
 					t.Fatal(err)
 				}
-				// A busy machine makes some worker late now and then, never mostly.
-				if compared < digits.Count/2 || parity == 0 && compared < digits.Count {
-					t.Errorf("only %d of %d answers could be compared", compared, digits.Count)
+				if r.Answered != digits.Count || parity == 0 && r.Decoded > 0 {
+					t.Errorf("%d of %d answered, %d slices decoded", r.Answered, digits.Count, r.Decoded)
 				}
 			})
 		}
