@@ -2,13 +2,12 @@ package coordinator_test
 
 import (
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"testing"
 
 	"starling/internal/coordinator"
 	"starling/internal/graph"
-	"starling/internal/tensor"
+	"starling/internal/plan"
 )
 
 // Random layers of random weights, a few of all numbers of slices and sets of
@@ -20,28 +19,23 @@ func TestSomePatterns(t *testing.T) {
 	}
 }
 
-// testPatterns cuts a random layer into k and r slices. With every set of dead
-// workers that the code covers, at most so many of them drawn, the answer is a
-// local run's where nothing was decoded, and within the bound elsewhere.
+// testPatterns cuts a random layer into k and r slices, a convolution into tiles
+// now and then. With every set of dead workers that the code covers, at most so
+// many of them drawn, the answer is a local run's where nothing was decoded, and
+// within the bound elsewhere.
 func testPatterns(t *testing.T, rng *rand.Rand, k, r, most int) {
-	g := randomLayer(rng)
-	p := prepare(t, g, k, r)
-	n := p.plan.N()
-	var sets []uint
-	for set := range uint(1) << n {
-		if bits.OnesCount(set) <= r {
-			sets = append(sets, set)
+	g, opt := randomLayer(rng), plan.Options{Data: k, Parity: r}
+	if rng.IntN(2) == 0 {
+		opt.Split = plan.Spatial
+		if _, err := plan.New(g, opt); err != nil {
+			opt.Split = plan.Auto
 		}
 	}
-	rng.Shuffle(len(sets), func(i, j int) { sets[i], sets[j] = sets[j], sets[i] })
-	for _, set := range sets[:min(most, len(sets))] {
-		var dead []int
-		for w := range n {
-			if set>>w&1 == 1 {
-				dead = append(dead, w)
-			}
-		}
-		t.Run(fmt.Sprintf("%s k=%d r=%d %v dead", g.Nodes[0].Op, k, r, dead), func(t *testing.T) {
+	p := prepareBy(t, g, opt)
+	all := sets(p.plan.N(), r)
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, dead := range all[:min(most, len(all))] {
+		t.Run(fmt.Sprintf("%s %s k=%d r=%d %v dead", g.Nodes[0].Op, opt.Split, k, r, dead), func(t *testing.T) {
 			inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
 				l.start(dead...)
 				checkBound(t, l, dead)
@@ -54,20 +48,16 @@ func testPatterns(t *testing.T, rng *rand.Rand, k, r, most int) {
 // weights.
 func randomLayer(r *rand.Rand) *graph.Graph {
 	n := func(most int) int { return 1 + r.IntN(most) }
-	constant := func(b *builder, w *tensor.Tensor) string {
-		name := fmt.Sprintf("c%d", len(b.g.Constants))
-		b.g.Constants[name] = w
-		return name
-	}
 	if r.IntN(2) == 0 {
 		b := newBuilder(n(3), n(200))
-		b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, constant(b, normal(r, n(40), b.g.Inputs[0].Shape[1])))
+		b.g.Constants["w"] = normal(r, n(40), b.g.Inputs[0].Shape[1])
+		b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, "w")
 		return b.graph()
 	}
 	size := n(3)
 	b := newBuilder(n(2), n(5), size+r.IntN(8), size+r.IntN(8))
 	pad, stride := int64(r.IntN(size)), int64(n(2))
-	b.node("Conv", graph.Attrs{"pads": []int64{pad, pad, pad, pad}, "strides": []int64{stride, stride}},
-		b.last, constant(b, normal(r, n(20), b.g.Inputs[0].Shape[1], size, size)))
+	b.g.Constants["w"] = normal(r, n(20), b.g.Inputs[0].Shape[1], size, size)
+	b.node("Conv", graph.Attrs{"pads": []int64{pad, pad, pad, pad}, "strides": []int64{stride, stride}}, b.last, "w")
 	return b.graph()
 }

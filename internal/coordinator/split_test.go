@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"starling/internal/coordinator"
@@ -131,8 +130,8 @@ func TestEverySplitLosesNothing(t *testing.T) {
 }
 
 // covered runs a request without some workers: nothing may be computed here, and
-// the answer is a local run's, to a rounding where coefficients are no whole
-// numbers.
+// the answer is a local run's, unless it was decoded by several parities, whose
+// coefficients are no whole numbers: checkBound has those.
 func (l *lab) covered(opt plan.Options, dead ...int) {
 	l.t.Helper()
 	in, want := l.request(l.t, l.r)
@@ -140,14 +139,14 @@ func (l *lab) covered(opt plan.Options, dead ...int) {
 	if err := l.c.Infer(context.Background(), in, &a); err != nil || len(a.Recomputed) != 0 {
 		l.t.Fatalf("%v dead: recomputed %v, error %v", dead, a.Recomputed, err)
 	}
-	if !same(a.Outputs, want) && (opt.Parity < 2 || len(a.Decoded) == 0 || !near(a.Outputs[0].F32(), want[0].F32())) {
+	if rounded := opt.Parity > 1 && len(a.Decoded) > 0; !rounded && !same(a.Outputs, want) {
 		l.t.Errorf("%v dead: another answer than a local run's: decoded %v", dead, a.Decoded)
 	}
 }
 
-// With any weights, a split that adds nothing has the bits of a local run. Nor
-// has a partial sum others than one that is added here in the order of the
-// slices, which lies within a bound of the local run's.
+// With any weights, a split that adds nothing has the bits of a local run.
+// Partial sums do not: TestPartialSums has their bound, and above they are those
+// of whole numbers.
 func TestEverySplitHasItsBits(t *testing.T) {
 	cases := 100
 	if testing.Short() {
@@ -157,7 +156,7 @@ func TestEverySplitHasItsBits(t *testing.T) {
 	for i := range cases {
 		g := randomGraph(r, func(shape ...int) *tensor.Tensor { return normal(r, shape...) })
 		opt := randomOptions(r)
-		if _, err := plan.New(g, opt); err != nil {
+		if _, err := plan.New(g, opt); err != nil || opt.Split == plan.Input || opt.Split == plan.Filter {
 			continue
 		}
 		p := prepareBy(t, g, opt)
@@ -169,26 +168,12 @@ func TestEverySplitHasItsBits(t *testing.T) {
 				if err := l.c.Infer(context.Background(), in, &a); err != nil {
 					t.Fatal(err)
 				}
-				sums := opt.Split == plan.Input || opt.Split == plan.Filter
-				if want := l.local(t, in); same(a.Outputs, want) || sums && near(a.Outputs[0].F32(), want[0].F32()) {
-					return
+				if !same(a.Outputs, l.local(t, in)) {
+					t.Error("other bits than a local run")
 				}
-				t.Error("other bits than a local run")
 			})
 		})
 	}
-}
-
-// near says whether results differ by what partial sums may. TestPartialSums
-// has the bound of one layer; here are three layers and it is enough that
-// nothing is grossly wrong.
-func near(a, b []float32) bool {
-	var off, size float64
-	for i := range a {
-		off += math.Abs(float64(a[i]) - float64(b[i]))
-		size += math.Abs(float64(b[i]))
-	}
-	return off <= 1e-4*size
 }
 
 // Whichever way K products are added, each is rounded at most K times, so that
@@ -225,62 +210,6 @@ func TestPartialSums(t *testing.T) {
 				if off := math.Abs(float64(got) - float64(want[i])); off > 2*gamma*(1+2*gamma)*float64(sums[i]) {
 					t.Errorf("%s: element %d is %v, want %v", kind, i, got, want[i])
 				}
-			}
-		})
-	}
-}
-
-// A parity tile's input is Σ x_j, added in float64 and rounded once, as a parity
-// slice's weights are. With weights and inputs in each other's place the
-// derivation in package parity is the same, so its bound holds, S being
-// Σ_j |W|·|x_j| over the tiles at the same place in each.
-func TestDecodedTileWithinBound(t *testing.T) {
-	const k = 3
-	r := random(t)
-	b := newBuilder(2, 5, 14, 6)
-	b.g.Constants["w"] = normal(r, 7, 5, 3, 3)
-	b.node("Conv", graph.Attrs{"pads": []int64{1, 1, 1, 1}, "strides": []int64{2, 1}}, b.last, "w")
-	p := prepareBy(t, b.graph(), plan.Options{Data: k, Parity: 1, Split: plan.Spatial})
-	layer := &p.plan.Layers[0]
-	cols := layer.Linear.Cols
-	for dead := range k + 1 {
-		inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
-			l.start(dead)
-			in := []*tensor.Tensor{normal(l.r, l.g.Inputs[0].Shape...)}
-			var a coordinator.Answer
-			if err := l.c.Infer(context.Background(), in, &a); err != nil {
-				t.Fatal(err)
-			}
-			have := slices.Repeat([]bool{true}, layer.N())
-			have[l.plan.SliceOf(0, dead)] = false
-			solutions := solve(t, k, 1, have)
-			want, got, sums := l.local(t, in)[0].F32(), a.Outputs[0].F32(), absolute(t, l, in)
-			off := make([]float64, len(got))
-			for i := range got {
-				off[i] = math.Abs(float64(got[i]) - float64(want[i]))
-			}
-			for o := range layer.Blocks() {
-				for j := range k {
-					block := layer.Block(j, got, o)
-					for i := range block {
-						sumAbs := make([]float64, k)
-						for other := range k {
-							sumAbs[other] = 1.0001 * float64(layer.Block(other, sums, o)[i])
-						}
-						at, bound := cap(got)-cap(block)+i, 0.0
-						if len(a.Decoded) > 0 {
-							for _, s := range solutions {
-								bound = max(bound, s.Bound(0, cols, sumAbs))
-							}
-						}
-						if off[at] > bound && (len(a.Decoded) == 0 || j == a.Decoded[0].Slice) {
-							t.Errorf("w%d dead: element %d is %g off, bound %g", dead+1, at, off[at], bound)
-						}
-					}
-				}
-			}
-			if wrong := slices.ContainsFunc(off, func(d float64) bool { return d > 0 }); wrong != (len(a.Decoded) == 1) {
-				t.Errorf("w%d dead: decoded %v, results differ: %v", dead+1, a.Decoded, wrong)
 			}
 		})
 	}
