@@ -27,6 +27,13 @@ var splits = []plan.Options{
 	{Data: 3, Parity: 1, Speeds: []float64{1, 0.3, 2, 1}},
 }
 
+// doubled survive two losses; every worker and every pair dies in a part of the
+// inputs.
+var doubled = []plan.Options{
+	{Data: 3, Parity: 2},
+	{Data: 3, Parity: 2, Split: plan.Spatial},
+}
+
 // TestSplitsKeepAnswers: however a model is split and whoever dies, every
 // class is that of one process; all of MNIST, all keywords, all photos.
 func TestSplitsKeepAnswers(t *testing.T) {
@@ -44,19 +51,37 @@ func TestSplitsKeepAnswers(t *testing.T) {
 	} {
 		t.Run(c.model, func(t *testing.T) {
 			n, get := c.inputs(t)
-			run := func(opt plan.Options, faults []string, see func(i, class int)) *flock.Report {
+			want := make([]int, n)
+			// run has the workers named die in the middle of the inputs first,
+			// first + step and so on.
+			run := func(opt plan.Options, first, step int, dead ...int) *flock.Report {
+				requests := (n - first + step - 1) / step
+				var faults []string
+				for _, w := range dead {
+					faults = append(faults, fmt.Sprintf("kill:w%d@%d", w+1, max(requests/2, 1)))
+				}
 				f := startOn(t, decode(t, c.model), flock.Config{Plan: opt, Concurrency: 4}, faults...)
 				r, err := f.Drive(t.Context(), flock.Load{
-					Requests: n, Concurrency: 4, Input: get,
-					Answered: func(i int, a *coordinator.Answer, _ time.Duration) { see(i, argmax(a.Outputs[0].F32())) },
+					Requests: requests, Concurrency: 4,
+					Input: func(i int) ([]*tensor.Tensor, error) { return get(first + i*step) },
+					Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
+						i, class := first+i*step, argmax(a.Outputs[0].F32())
+						if opt.Data == 0 {
+							want[i] = class
+						} else if class != want[i] {
+							t.Errorf("%+v, workers %v killed: input %d is class %d, in one process %d", opt, dead, i, class, want[i])
+						}
+					},
 				})
-				if err != nil || r.Lost > 0 {
-					t.Fatalf("%+v: %d lost, %v", opt, r.Lost, err)
+				if err != nil || r.Lost > 0 || len(f.Unstruck()) > 0 {
+					t.Fatalf("%+v, workers %v killed: %d lost, %v", opt, dead, r.Lost, err)
+				}
+				if err := f.Close(); err != nil {
+					t.Error(err)
 				}
 				return r
 			}
-			want := make([]int, n)
-			run(plan.Options{}, nil, func(i, class int) { want[i] = class })
+			run(plan.Options{}, 0, 1)
 			if c.right > 0 {
 				right := 0
 				for i, label := range keywordLabels(t) {
@@ -72,13 +97,28 @@ func TestSplitsKeepAnswers(t *testing.T) {
 				if opt.Split == plan.Input && c.convolutions {
 					continue
 				}
-				dead := i%opt.Workers() + 1
-				r := run(opt, []string{fmt.Sprintf("kill:w%d@%d", dead, n/2)}, func(i, class int) {
-					if class != want[i] {
-						t.Errorf("%+v, w%d killed: input %d is class %d, in one process %d", opt, dead, i, class, want[i])
+				dead := i % opt.Workers()
+				r := run(opt, 0, 1, dead)
+				t.Logf("%d+%d %s %s: w%d killed, %d decoded, %d recomputed, p50 %.2f ms", opt.Data, opt.Parity, opt.Split, opt.Redundancy, dead+1, r.Decoded, r.Recomputed, r.Latency.P50)
+			}
+			for _, opt := range doubled {
+				var all [][]int
+				for a := range opt.Workers() {
+					all = append(all, []int{a})
+					for b := range a {
+						all = append(all, []int{b, a})
 					}
-				})
-				t.Logf("%d+%d %s %s: w%d killed, %d decoded, %d recomputed, p50 %.2f ms", opt.Data, opt.Parity, opt.Split, opt.Redundancy, dead, r.Decoded, r.Recomputed, r.Latency.P50)
+				}
+				decoded, recomputed := 0, 0
+				for i, dead := range all {
+					step := min(len(all), n)
+					r := run(opt, i%step, step, dead...)
+					decoded, recomputed = decoded+r.Decoded, recomputed+r.Recomputed
+				}
+				t.Logf("%d+%d %s: each and each two of the workers killed, %d decoded, %d recomputed", opt.Data, opt.Parity, opt.Split, decoded, recomputed)
+				if decoded == 0 {
+					t.Errorf("%+v: nothing was decoded", opt)
+				}
 			}
 		})
 	}
