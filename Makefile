@@ -55,11 +55,11 @@ $(PLATFORMS):
 	GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) $(BUILD) -o bin/starling-$@ ./cmd/starling
 	@test $$(wc -c <bin/starling-$@) -le $(MOST_BYTES) || { echo "bin/starling-$@ has more than $(MOST_BYTES) bytes" >&2; exit 1; }
 
-bench: ## beside ONNX Runtime, into docs/benchmarks.md; BENCH=REGEXP: Go's benchmarks
+bench: ## beside ONNX Runtime, into docs/benchmarks.md; MODELS=…: only print; BENCH=REGEXP: Go's
 ifdef BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 else
-	tools/check/against-ort
+	MODELS="$(MODELS)" tools/check/all bench
 endif
 
 fuzz: ## fuzz every target for FUZZTIME each (default 60s), one after the other

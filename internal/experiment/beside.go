@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -33,6 +34,8 @@ type Ratio struct {
 	MS        float64 `json:"ms"`
 	Yardstick float64 `json:"yardstick_ms"`
 	Ratio     float64 `json:"ratio"`
+	GFLOPS    float64 `json:"gflops"` // here; of integers too
+	Share     float64 `json:"share"`  // of Machine.GFLOPS, measured anew in each round
 }
 
 // Beside measures a model here and in another program in turns. The program is
@@ -79,7 +82,12 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 	if _, err := s.Run(ctx, nil, inputs); err != nil { // warm
 		return nil, err
 	}
+	var flops float64 // of a request
+	for _, n := range g.Nodes {
+		flops += float64(graph.FLOPs(g, n))
+	}
 	var ours, theirs [besideRounds]time.Duration
+	var shares [besideRounds]float64
 	took := make([]time.Duration, c.Requests)
 	for round := range besideRounds {
 		for i := range took {
@@ -90,12 +98,14 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 			took[i] = time.Since(start)
 		}
 		ours[round] = median(took)
+		shares[round] = flops / float64(ours[round]) / peakGFLOPS(pool)
 		if theirs[round], err = other.measure(c.Requests); err != nil {
 			return nil, err
 		}
 	}
 	a, b := float64(median(ours[:])), float64(median(theirs[:]))
-	return &Ratio{MS: a / 1e6, Yardstick: b / 1e6, Ratio: a / b}, nil
+	slices.Sort(shares[:])
+	return &Ratio{MS: a / 1e6, Yardstick: b / 1e6, Ratio: a / b, GFLOPS: flops / a, Share: shares[besideRounds/2]}, nil
 }
 
 func writeModel(path string, g *graph.Graph) error {
@@ -165,12 +175,12 @@ func (y *yardstick) close() error {
 func PrintRatios(w io.Writer, m Machine, ratios []*Ratio) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(w, "%s, threads: %d; peaks %.0f GFLOP/s, %.1f GB/s\n\n", m.Level, m.Threads, m.GFLOPS, m.GBS)
-	fmt.Fprintf(t, "| model\t| Starling ms\t| yardstick ms\t| ratio\t|\n|---\t|---\t|---\t|---\t|\n")
+	fmt.Fprintf(t, "| model\t| Starling ms\t| yardstick ms\t| ratio\t| GFLOP/s\t| of peak\t|\n|---\t|---\t|---\t|---\t|---\t|---\t|\n")
 	sum := 0.0
 	for _, r := range ratios {
-		fmt.Fprintf(t, "| %s\t| %.3f\t| %.3f\t| %.2f\t|\n", r.Model, r.MS, r.Yardstick, r.Ratio)
+		fmt.Fprintf(t, "| %s\t| %.3f\t| %.3f\t| %.2f\t| %.1f\t| %.0f %%\t|\n", r.Model, r.MS, r.Yardstick, r.Ratio, r.GFLOPS, 100*r.Share)
 		sum += math.Log(r.Ratio)
 	}
-	fmt.Fprintf(t, "| geometric mean\t| \t| \t| %.2f\t|\n", math.Exp(sum/float64(len(ratios))))
+	fmt.Fprintf(t, "| geometric mean\t| \t| \t| %.2f\t| \t| \t|\n", math.Exp(sum/float64(len(ratios))))
 	return t.Flush()
 }

@@ -2,7 +2,7 @@
 //   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--input IN.npy]… [--output OUT.npy] [--feed OUT=IN]… [--threads 1] [--repeat 1]
 //   STARLING_ORT=DIR node ort.mjs MODEL.onnx [--threads 1] --serve
 // DIR holds node_modules/onnxruntime-node. Inputs are taken in the model's order; where none is
-// given, a float32 one is made up, good for timing only. If the first has one leading axis more
+// given, one is made up, good for timing only. If the first has one leading axis more
 // than the model's, it is a batch run in turn, and --feed makes an output the next run's input.
 // OUT is the first output, of a batch all of them along a new leading axis. Prints one JSON line:
 // {"median_ms":…,"outputs":{"name":[dims]}}.
@@ -75,12 +75,14 @@ const session = await ort.InferenceSession.create(positionals[0], {
   executionMode: 'sequential',
   logSeverityLevel: 3,
 });
-// -1, -2/3, … 1, in turn; free dimensions are 1.
+// -1, -2/3, … 1, in turn, or 0, 1, … 6 if not float32; free dimensions are 1.
 function madeUp(i) {
   const { type, shape } = session.inputMetadata[i];
-  if (type !== 'float32') throw new Error(`input ${session.inputNames[i]} is ${type}: give a file`);
+  const [, , Values] = types.find(([, name]) => name === type) ?? [];
+  if (!Values) throw new Error(`input ${session.inputNames[i]} is ${type}: none can be made up`);
   const dims = shape.map((d) => (d > 0 ? d : 1));
-  return new ort.Tensor('float32', Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, k) => (k % 7) / 3 - 1), dims);
+  const value = { float32: (k) => (k % 7) / 3 - 1, int64: (k) => BigInt(k % 7) }[type] ?? ((k) => k % 7);
+  return new ort.Tensor(type, Values.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, k) => value(k)), dims);
 }
 
 if (flags.input.length > 0 && flags.input.length !== session.inputNames.length) {
