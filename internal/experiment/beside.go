@@ -60,7 +60,7 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "model.onnx")
 	if err := writeModel(path, g); err != nil {
 		return nil, err
