@@ -51,9 +51,10 @@ cross: $(PLATFORMS) ## build for every platform into bin/
 # linux-armv7 becomes GOOS=linux GOARCH=arm GOARM=7.
 $(PLATFORMS): CPU = $(word 2,$(subst -, ,$@))
 $(PLATFORMS):
-	GOOS=$(word 1,$(subst -, ,$@)) GOARCH=$(patsubst armv%,arm,$(CPU)) \
+	@GOOS=$(word 1,$(subst -, ,$@)) GOARCH=$(patsubst armv%,arm,$(CPU)) \
 	GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) $(BUILD) -o bin/starling-$@ ./cmd/starling
-	@test $$(wc -c <bin/starling-$@) -le $(MOST_BYTES) || { echo "bin/starling-$@ has more than $(MOST_BYTES) bytes" >&2; exit 1; }
+	@bytes=$$(wc -c <bin/starling-$@); echo "bin/starling-$@: $$bytes bytes"; \
+	test $$bytes -le $(MOST_BYTES) || { echo "bin/starling-$@ has more than $(MOST_BYTES) bytes" >&2; exit 1; }
 
 bench: ## beside ONNX Runtime, into docs/benchmarks.md; MODELS=…: only print; BENCH=REGEXP: Go's
 ifdef BENCH

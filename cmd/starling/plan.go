@@ -31,8 +31,9 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.IntVar(&p.options.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
 	f.StringVar(&p.options.Redundancy, "redundancy", "parity", "parity; replicate: 2·K workers, two hold each slice; or none: a lost worker's requests are lost")
 	f.StringVar(&p.options.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial")
-	f.Float64SliceVar(&p.options.Speeds, "speeds", nil, "of all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
-	f.StringVar(&p.file, "plan", "", "YAML file that says all this, and what is otherwise for single layers")
+	f.Float64SliceVar(&p.options.Speeds, "speeds", nil, "`NUMBERS` for all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
+	f.Lookup("speeds").DefValue = "" // else help says "default []"
+	f.StringVar(&p.file, "plan", "", "YAML `FILE` that says all this, and what is otherwise for single layers")
 }
 
 // check finds what is wrong with the flags, and reads the file.

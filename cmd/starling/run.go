@@ -67,8 +67,9 @@ uniform random tensor in [-1, 1) is used.`,
 	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")
 	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
 	f.Uint64Var(&o.seed, "seed", 1, "of the random input")
-	f.Float32SliceVar(&o.mean, "mean", nil, "of pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")
-	f.Float32SliceVar(&o.std, "std", nil, "likewise (default: ImageNet's; 255 if grey)")
+	f.Float32SliceVar(&o.mean, "mean", nil, "`NUMBERS` for pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")
+	f.Float32SliceVar(&o.std, "std", nil, "`NUMBERS` likewise (default: ImageNet's; 255 if grey)")
+	f.Lookup("mean").DefValue, f.Lookup("std").DefValue = "", "" // else help says "default []"
 	f.StringVar(&o.resize, "resize", "crop", "of pictures: crop or stretch")
 	f.StringVar(&o.labels, "labels", "", "file with a label per line, for the answers")
 	f.StringArrayVar(&o.outputs, "output", nil, "write the first output of all inputs to FILE.npy; NAME=FILE.npy another one; repeatable")

@@ -46,6 +46,10 @@ func TestFlock(t *testing.T) {
 		workers []int
 	}{
 		{"parity", plan.Options{Data: 3, Parity: 1}, []int{0, 3, 4, 4}},
+		{"single layers", plan.Options{Data: 3, Parity: 1, Speeds: []float64{1, 1, 1, 2}, Memory: []int64{1e6, 1e6, 1e6, 1e6}, Layers: []plan.Setting{
+			{Node: "conv1", Split: plan.Spatial, Redundancy: plan.Inputs},
+			{Node: "fc1", Data: []int{0, 3}, Spare: []int{1}},
+		}}, []int{0, 3, 4, 4}},
 		{"replicate", plan.Options{Data: 2, Redundancy: plan.Replicate}, []int{0, 2, 4, 4}},
 		{"none", plan.Options{Data: 2, Redundancy: plan.None}, []int{0, 2}},
 	}

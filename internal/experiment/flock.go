@@ -44,8 +44,11 @@ const warmRequests = 3
 // it while a worker is dead: in turn, so that what else this machine does meets
 // all alike. build makes the graph anew for each.
 func Flock(ctx context.Context, build func() (*graph.Graph, error), c FlockConfig) (reports []*FlockReport, err error) {
-	bare := c.Flock.Plan
-	bare.Parity, bare.Redundancy, bare.Speeds = 0, plan.None, nil
+	// Speeds, memory and who holds what are of all workers.
+	bare := plan.Options{Data: c.Flock.Plan.Data, Split: c.Flock.Plan.Split, Redundancy: plan.None}
+	for _, l := range c.Flock.Plan.Layers {
+		bare.Layers = append(bare.Layers, plan.Setting{Node: l.Node, Split: l.Split})
+	}
 	dead := c.Flock
 	dead.Faults = []flock.Fault{{Kind: "kill", Worker: 0, Request: 1}}
 	runs := []struct {
