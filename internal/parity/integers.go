@@ -179,17 +179,10 @@ func (c Integers) Solve(s *IntegerSolution, have []bool) error {
 	if len(have) != c.N() {
 		panic(fmt.Sprintf("parity: solve for %d results with k=%d r=%d", len(have), c.k, c.r))
 	}
-	s.k, s.Lost, s.From, s.d = c.k, s.Lost[:0], s.From[:0], s.d[:0]
-	for i, there := range have {
-		switch {
-		case there && len(s.From) < c.k:
-			s.From = append(s.From, i)
-		case !there && i < c.k:
-			s.Lost = append(s.Lost, i)
-		}
-	}
-	if len(s.From) < c.k {
-		return fmt.Errorf("%w: %d of %d are there, %d are needed", ErrTooFewSlices, len(s.From), c.N(), c.k)
+	s.k, s.d = c.k, s.d[:0]
+	var err error
+	if s.Lost, s.From, err = choose(c.k, have, s.Lost[:0], s.From[:0]); err != nil {
+		return err
 	}
 	m := len(s.Lost)
 	if m == 0 {

@@ -160,17 +160,10 @@ func (c Code) Solve(s *Solution, have []bool) error {
 	if len(have) != c.N() {
 		panic(fmt.Sprintf("parity: solve for %d results with k=%d r=%d", len(have), c.k, c.r))
 	}
-	s.code, s.Lost, s.From = c, s.Lost[:0], s.From[:0]
-	for i, there := range have {
-		switch {
-		case there && len(s.From) < c.k:
-			s.From = append(s.From, i)
-		case !there && i < c.k:
-			s.Lost = append(s.Lost, i)
-		}
-	}
-	if len(s.From) < c.k {
-		return fmt.Errorf("%w: %d of %d are there, %d are needed", ErrTooFewSlices, len(s.From), c.N(), c.k)
+	s.code = c
+	var err error
+	if s.Lost, s.From, err = choose(c.k, have, s.Lost[:0], s.From[:0]); err != nil {
+		return err
 	}
 	m := len(s.Lost)
 	// C holds the lost columns of the used parity rows; [C | 1] → [1 | C⁻¹].
@@ -199,6 +192,24 @@ func (c Code) Solve(s *Solution, have []bool) error {
 		}
 	}
 	return nil
+}
+
+// choose appends the data results that are not there to lost, and the first k
+// results that are there to from: so every data result that is there, then
+// parities.
+func choose(k int, have []bool, lost, from []int) ([]int, []int, error) {
+	for i, there := range have {
+		switch {
+		case there && len(from) < k:
+			from = append(from, i)
+		case !there && i < k:
+			lost = append(lost, i)
+		}
+	}
+	if len(from) < k {
+		return lost, from, fmt.Errorf("%w: %d of %d are there, %d are needed", ErrTooFewSlices, len(from), len(have), k)
+	}
+	return lost, from, nil
 }
 
 // eliminate is Gauss-Jordan elimination with partial pivoting of the first
