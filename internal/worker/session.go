@@ -13,7 +13,8 @@ import (
 	"starling/internal/tensor"
 )
 
-// maxPatches is how many slices' new rows a worker keeps for one new shard.
+// maxPatches is how many pieces of new rows a worker keeps for one new shard;
+// together they are no larger than the weights of the one it holds.
 const maxPatches = 1024
 
 // session is one connection to a coordinator: its reader, and the jobs that
@@ -30,6 +31,7 @@ type session struct {
 	assigned frame.AssignInfo
 	version  uint64        // of assigned, to be said in Ready
 	patches  []shard.Patch // of the shard that is held, for the next one
+	patching int           // weights in patches
 }
 
 func newSession(w *worker, conn *link.Conn) *session {
@@ -194,11 +196,13 @@ func (s *session) ready(ctx context.Context) error {
 // assigned. Rows that do not fit, or too many, cost the shard's bytes: it is
 // asked for then.
 func (s *session) update(h frame.Header, payload []byte) {
-	if len(s.patches) == maxPatches || h.Request > math.MaxInt32 || h.Layer > math.MaxInt32 || h.Nth > math.MaxInt32 {
+	if s.held == nil || s.patching+len(payload)/4 > s.held.weights || len(s.patches) == maxPatches ||
+		h.Request > math.MaxInt32 || h.Layer > math.MaxInt32 || h.Nth > math.MaxInt32 {
 		return
 	}
 	rows := make([]float32, len(payload)/4)
 	copy(tensor.Bytes(rows), payload)
+	s.patching += len(rows)
 	s.patches = append(s.patches, shard.Patch{Layer: int(h.Layer), Nth: int(h.Nth), Begin: int(h.Request), Rows: rows})
 }
 
@@ -206,7 +210,7 @@ func (s *session) update(h frame.Header, payload []byte) {
 // rows for it. The one before is of no more use if it was made so itself.
 func (s *session) patch() {
 	patches := s.patches
-	s.patches = nil
+	s.patches, s.patching = nil, 0
 	if len(patches) == 0 || s.held == nil {
 		return
 	}

@@ -72,6 +72,8 @@ type held struct {
 	sum    string
 	shard  *shard.Shard
 	slices map[sliceKey]layerSlice
+
+	weights int // of all slices
 }
 
 // sliceKey is a layer's number and which of this shard's slices of it is meant.
@@ -184,6 +186,7 @@ func (w *worker) hold(sum string) error {
 			return fmt.Errorf("layer %d of shard %s: its result of %d bytes is beyond the link's %d", s.Layer, sum, layer.resultBytes(), limit)
 		}
 		h.slices[sliceKey{uint32(s.Layer), uint32(s.Nth)}] = layer
+		h.weights += len(s.Weights)
 	}
 	return nil
 }

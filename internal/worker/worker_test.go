@@ -509,7 +509,7 @@ func TestNewRows(t *testing.T) {
 	defer sh.Close()
 	first, second := sh.Slices[0].Weights, sh.Slices[1].Weights
 	cols := sh.Slices[1].Linear.Cols
-	inRoom(t, nil, func(_ *testing.T, b *boss) {
+	inRoom(t, nil, func(t *testing.T, b *boss) {
 		b.employ(infos[0])
 		update(b, 0, 0, first)
 		update(b, 1, 0, second[:cols])
@@ -541,6 +541,19 @@ func TestNewRows(t *testing.T) {
 			b.compute(uint64(10+i), 0)
 			b.result(other[0], uint64(10+i), 0)
 		}
+		// More rows than the shard has: what is too much is not kept.
+		other := shards(t, 2, 20)
+		sh, err := shard.Open(other[0].Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sh.Close()
+		for range 1 + (len(first)+len(second))/len(first) {
+			update(b, 0, 0, sh.Slices[0].Weights)
+		}
+		update(b, 1, 0, sh.Slices[1].Weights)
+		b.assign(other[0])
+		b.hear(frame.Want)
 	})
 }
 
