@@ -9,6 +9,7 @@ import (
 	"starling/internal/coordinator"
 	"starling/internal/frame"
 	"starling/internal/parity"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -116,4 +117,35 @@ func TestAuditIsSampledAndBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An audit that cannot be, because a worker is gone or the cover is none that is
+// checked, waits for nobody.
+func TestAuditInVainWaitsForNobody(t *testing.T) {
+	const each = 10 * time.Millisecond
+	for _, c := range []struct {
+		split string
+		lost  bool // the worker of the last slice
+	}{
+		{plan.Auto, true},
+		{plan.Spatial, false},
+	} {
+		p := prepareBy(t, normalLayer("conv", 1), plan.Options{Data: 4, Parity: 2, Split: c.split})
+		inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+			workers := l.plan.Layers[0].Workers
+			if c.lost {
+				l.start(workers[5])
+				workers = workers[:5]
+			} else {
+				l.start()
+			}
+			l.delay(each, workers...)
+			l.delay(each+each/2, workers[4])
+			for range 3 {
+				if a, took := l.infer(); took != each || len(a.Wrong) != 0 {
+					t.Errorf("%s: took %v, %+v", c.split, took, a)
+				}
+			}
+		})
+	}
 }

@@ -327,7 +327,8 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time, x []float
 		if n.have+n.busy+n.soon < k {
 			wake = brief // for workers that were late before
 		}
-		unchecked := l.audited && n.open+n.busy > 0
+		// An audit needs every result: with one lost, it waits for none.
+		unchecked := l.audited && pl.Cover == plan.Parity && n.have < pl.Results() && n.have+n.open+n.busy == pl.Results()
 		switch {
 		case !n.missing && !unchecked:
 			if grace.IsZero() {
