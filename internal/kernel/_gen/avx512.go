@@ -63,6 +63,18 @@ func tile512(a *asm, rows, vectors int) {
 	a.op("LEAQ (DI)(R11*1), R12")
 	a.op("LEAQ (DI)(R11*2), R13")
 	a.op("LEAQ (R12)(R11*2), R15")
+	a.op("TESTQ R14, R14")
+	a.op("JZ alone" + name)
+	a.op("MOVQ 24(R14), DX")
+	a.op("TESTQ DX, DX")
+	a.op("JZ alone" + name)
+	for range rows {
+		for v := range vectors {
+			a.op("PREFETCHT0 %d(DX)", 64*v)
+		}
+		a.op("ADDQ SI, DX")
+	}
+	a.label("alone" + name)
 	a.op("MOVQ BX, DX")
 	a.op("CMPQ first+48(FP), $0")
 	a.op("JEQ load" + name)
