@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+
+	"starling/internal/tensor"
 )
 
 // Conv2D is the geometry of a two-dimensional convolution (ONNX Conv, opset 1
@@ -151,7 +153,7 @@ func newConv(g Conv2D, w []float32, rows int, mostKept float64) *Conv {
 		if c.narrow {
 			size, pack = t.wide(per)*k, t.packColumns
 		}
-		c.filters = make([]float32, g.Groups*size)
+		c.filters = tensor.View[float32](tensor.Alloc(4 * g.Groups * size))
 		for i := range g.Groups {
 			pack(c.filters[i*size:], w[i*per*k:(i+1)*per*k], per, k)
 		}

@@ -1,6 +1,10 @@
 package kernel
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"starling/internal/tensor"
+)
 
 // Packed is a weight matrix in the order in which Gemm reads it. It is never
 // written after Pack, so it is safe for concurrent use.
@@ -15,7 +19,7 @@ func Pack(w []float32, rows, k int) *Packed {
 	need("w", len(w), rows*k)
 	t := tilesOfLevel()
 	wide := t.wide(rows)
-	p := &Packed{tiles: t, rows: rows, k: k, panels: make([]float32, wide*k)}
+	p := &Packed{tiles: t, rows: rows, k: k, panels: tensor.View[float32](tensor.Alloc(4 * wide * k))}
 	t.packColumns(p.panels, w, rows, k)
 	return p
 }

@@ -147,14 +147,23 @@ func FromSlice[T Element](data []T, shape ...int) *Tensor {
 	return &Tensor{Type: typeOf[T](), Shape: s, Data: Bytes(data)}
 }
 
-// Alloc returns n zeroed bytes that start at a multiple of Align.
+// Alloc returns n zeroed bytes that start at a multiple of Align. Where they
+// fill huge pages, they start at one and the system is asked for such pages.
 func Alloc(n int) []byte {
 	if n == 0 {
 		return nil
 	}
-	b := make([]byte, n+Align-1)
-	skip := -uintptr(unsafe.Pointer(&b[0])) & (Align - 1)
-	return b[skip : skip+uintptr(n) : skip+uintptr(n)]
+	align := Align
+	if n >= hugePage {
+		align = hugePage
+	}
+	b := make([]byte, n+align-1)
+	skip := -uintptr(unsafe.Pointer(&b[0])) & uintptr(align-1)
+	b = b[skip : skip+uintptr(n) : skip+uintptr(n)]
+	if n >= hugePage {
+		preferHuge(b[:n-n%hugePage])
+	}
+	return b
 }
 
 // Element is a Go type that a tensor's bytes can be viewed as.
