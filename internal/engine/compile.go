@@ -31,7 +31,7 @@ func Compile(g *graph.Graph, opt Options) (*Program, error) {
 			continue
 		}
 		if err := c.node(n); err != nil {
-			return nil, fmt.Errorf("%s: %w", describe(n), err)
+			return nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), err)
 		}
 	}
 	for name := range opt.Split {
@@ -57,16 +57,16 @@ func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) ([]*tensor.Ten
 	}
 	c := newCompiler(one, Options{})
 	if err := c.node(n); err != nil {
-		return nil, fmt.Errorf("%s: %w", describe(n), err)
+		return nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), err)
 	}
 	p, err := c.finish()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", describe(n), err)
+		return nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), err)
 	}
 	s := p.NewSession()
 	for i := range p.steps {
 		if p.steps[i].op.run(s); s.err != nil {
-			return nil, fmt.Errorf("%s: %w", describe(n), s.err)
+			return nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), s.err)
 		}
 	}
 	outputs := make([]*tensor.Tensor, len(n.Outputs))
@@ -121,7 +121,7 @@ func ConstantInputs(g *graph.Graph, n *graph.Node) ([]*tensor.Tensor, bool) {
 }
 
 // describe names a node in an error.
-func describe(n *graph.Node) string { return fmt.Sprintf("%s node %q", n.Op, n.Name) }
+func describe(op, node string) string { return fmt.Sprintf("%s node %q", op, node) }
 
 // compiler is the state of one compilation.
 type compiler struct {
@@ -137,7 +137,7 @@ type compiler struct {
 	fused   map[*graph.Node]bool   // nodes that the step of another computes
 	split   map[string]bool        // nodes of opt.Split that were met
 	joint   map[int]*joint         // by layer, of opt.Split
-	current string                 // name of the node being compiled
+	current *graph.Node            // the one being compiled
 }
 
 func newCompiler(g *graph.Graph, opt Options) *compiler {
@@ -177,7 +177,7 @@ func newCompiler(g *graph.Graph, opt Options) *compiler {
 // out the arena.
 func (c *compiler) finish() (*Program, error) {
 	p := c.p
-	c.current = "output"
+	c.current = &graph.Node{Name: "output", Op: "Copy"}
 	for _, name := range c.g.Outputs {
 		info := c.info(name)
 		at, err := c.value(name)
@@ -295,7 +295,7 @@ func (c *compiler) define(name string) int {
 
 // emit adds a step that reads and writes these slots.
 func (c *compiler) emit(op operator, slots ...int) {
-	c.p.steps = append(c.p.steps, step{op: op, node: c.current})
+	c.p.steps = append(c.p.steps, step{op: op, node: c.current.Name, kind: c.current.Op})
 	c.touch(slots...)
 }
 
@@ -327,7 +327,7 @@ func (c *compiler) node(n *graph.Node) error {
 	if c.fused[n] {
 		return nil
 	}
-	c.current = n.Name
+	c.current = n
 	if _, ok := c.opt.Split[n.Name]; ok && !slices.Contains([]string{"Conv", "Gemm", "MatMul"}, n.Op) {
 		return fmt.Errorf("split: %w", ErrNotLinear)
 	}

@@ -248,7 +248,7 @@ func TestRegionsAreAligned(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	tensor.Of[int64](indices)[1] = 1
-	if _, err := solo(t, 16, "RoiAlign", attrs, 1, []any{infoOf(x), regions, indices}, x); err == nil || !strings.Contains(err.Error(), "index 1 is outside") {
+	if _, err := solo(t, 16, "RoiAlign", attrs, 1, []any{infoOf(x), regions, indices}, x); err == nil || !strings.Contains(err.Error(), "batch index 1 is 1, outside a batch of 1") {
 		t.Errorf("a map that is not there: error %v", err)
 	}
 }

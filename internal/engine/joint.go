@@ -13,7 +13,7 @@ type joint struct {
 
 // remote emits the step in which the remote computes a layer.
 func (c *compiler) remote(number, x, dst int) {
-	c.p.steps = append(c.p.steps, step{node: c.current, layer: number, x: x, dst: dst})
+	c.p.steps = append(c.p.steps, step{node: c.current.Name, kind: c.current.Op, layer: number, x: x, dst: dst})
 	c.touch(x, dst)
 }
 

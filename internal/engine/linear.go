@@ -111,10 +111,10 @@ func jointOf(g *graph.Graph, nodes []*graph.Node) (l Linear, each []Linear, err 
 	for i, n := range nodes {
 		one, err := linearOf(g, n)
 		if err == nil && i > 0 && (isConv(n) || isConv(first) || n.Inputs[0] != first.Inputs[0] || one.Cols != l.Cols || one.Outer != l.Outer) {
-			err = fmt.Errorf("%w with %s: it does not take the same input", ErrNotLinear, describe(first))
+			err = fmt.Errorf("%w with %s: it does not take the same input", ErrNotLinear, describe(first.Op, first.Name))
 		}
 		if err != nil {
-			return Linear{}, nil, fmt.Errorf("%s: %w", describe(n), err)
+			return Linear{}, nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), err)
 		}
 		each = append(each, one)
 		if i == 0 {

@@ -268,11 +268,9 @@ func (c *compiler) gather(n *graph.Node) error {
 	if t := c.g.Constants[n.Inputs[1]]; t != nil {
 		index[axis] = make([]int, t.Shape.Elements())
 		for i := range index[axis] {
-			at, ok := indexOf(t.Data, t.Type, i, size)
-			if !ok {
-				return fmt.Errorf("an index of %q is outside axis %d of %v", n.Inputs[1], axis, info.Shape)
+			if index[axis][i], err = indexOf(t.Data, t.Type, i, size); err != nil {
+				return err
 			}
-			index[axis][i] = at
 		}
 		c.pick(n.Outputs[0], x, info.Type.Size(), info.Shape, index, -1)
 		return nil
@@ -290,22 +288,22 @@ func (c *compiler) gather(n *graph.Node) error {
 	return nil
 }
 
-// indexOf is element i of indices of int64 or int32, negative ones from the end;
-// not ok outside size.
-func indexOf(data []byte, typ tensor.DType, i, size int) (at int, ok bool) {
+// indexOf is element i of indices of int64 or int32, negative ones from the end; an
+// error outside size.
+func indexOf(data []byte, typ tensor.DType, i, size int) (int, error) {
 	var v int64
 	if typ == tensor.Int64 {
 		v = tensor.View[int64](data)[i]
 	} else {
 		v = int64(tensor.View[int32](data)[i])
 	}
+	if v < -int64(size) || v >= int64(size) {
+		return 0, fmt.Errorf("index %d is %d, outside an axis of %d", i, v, size)
+	}
 	if v < 0 {
 		v += int64(size)
 	}
-	if v < 0 || v >= int64(size) {
-		return 0, false
-	}
-	return int(v), true
+	return int(v), nil
 }
 
 // gatherOp copies pieces of x [outer,size,bytes] that indices name.
@@ -319,9 +317,9 @@ func (o *gatherOp) run(s *Session) {
 	dst, x := s.data[o.dst], s.data[o.x]
 	for outer := range o.outer {
 		for i := range o.count {
-			at, ok := indexOf(s.data[o.indices], o.typ, i, o.size)
-			if !ok {
-				s.fail("index %d is outside an axis of %d", i, o.size)
+			at, err := indexOf(s.data[o.indices], o.typ, i, o.size)
+			if err != nil {
+				s.err = err
 				return
 			}
 			copy(dst[:o.bytes], x[(outer*o.size+at)*o.bytes:])

@@ -68,6 +68,7 @@ type output struct {
 type step struct {
 	op   operator // nil for a split layer
 	node string
+	kind string // the node's operator
 
 	layer, x, dst int // of a split layer: its number, the slots of input and output
 }
@@ -120,12 +121,9 @@ type Session struct {
 	program *Program
 	data    [][]byte // of each slot
 	outputs []*tensor.Tensor
-	err     error           // of the step that runs
+	err     error           // why the step that runs cannot be computed from this request
 	took    []time.Duration // of each step, if the session is a timed one
 }
-
-// fail says that a step cannot be computed from this request.
-func (s *Session) fail(format string, args ...any) { s.err = fmt.Errorf(format, args...) }
 
 // f32 views a slot's memory.
 func (s *Session) f32(slot int) []float32 { return tensor.View[float32](s.data[slot]) }
@@ -148,7 +146,7 @@ func (e *InputError) Error() string {
 // hold until the next Run. remote is called for split layers only and may be
 // nil where there are none. The error is an *InputError, ctx's error, which is
 // looked at between steps, the remote's, or says which index of the request is
-// out of range; the last three are wrapped with the node they came up at.
+// out of range; the last three are wrapped with the node and operator they came up at.
 func (s *Session) Run(ctx context.Context, remote Remote, inputs []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	p := s.program
 	if p.split && remote == nil {
@@ -178,7 +176,7 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 	for i := range s.program.steps {
 		st := &s.program.steps[i]
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("run node %q: %w", st.node, err)
+			return st.failed(err)
 		}
 		if st.op != nil {
 			start := s.now()
@@ -187,15 +185,19 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 			if s.err != nil {
 				err := s.err
 				s.err = nil
-				return fmt.Errorf("run node %q: %w", st.node, err)
+				return st.failed(err)
 			}
 			continue
 		}
 		if err := remote.Linear(ctx, st.layer, s.f32(st.dst), s.f32(st.x)); err != nil {
-			return fmt.Errorf("run node %q: %w", st.node, err)
+			return st.failed(err)
 		}
 	}
 	return nil
+}
+
+func (st *step) failed(err error) error {
+	return fmt.Errorf("run %s: %w", describe(st.kind, st.node), err)
 }
 
 func (p *Program) checkInputs(inputs []*tensor.Tensor) error {

@@ -59,7 +59,7 @@ func (o *roiAlignOp) run(s *Session) {
 	for r := range o.count {
 		image := view[int64](s, o.batch)[r]
 		if image < 0 || image >= int64(o.n) {
-			s.fail("index %d is outside an axis of %d", r, o.n)
+			s.err = fmt.Errorf("batch index %d is %d, outside a batch of %d", r, image, o.n)
 			return
 		}
 		var from, cell [2]float64 // along x and y

@@ -26,9 +26,9 @@ func (o *elementsOp) run(s *Session) {
 	bytes := o.piece * o.elementBytes
 	for i, at := range o.base {
 		for k, size := range o.sizes {
-			v, ok := indexOf(indices, o.typ, i*len(o.sizes)+k, size)
-			if !ok {
-				s.fail("index %d is outside an axis of %d", i*len(o.sizes)+k, size)
+			v, err := indexOf(indices, o.typ, i*len(o.sizes)+k, size)
+			if err != nil {
+				s.err = err
 				return
 			}
 			at += v * o.steps[k]

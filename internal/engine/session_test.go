@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -253,16 +254,38 @@ func TestErrorsDuringARun(t *testing.T) {
 	in := inputs(r, g)
 	s := compile(t, g, engine.Options{Split: map[string]int{"MatMul0": 7}}).NewSession()
 	failure := errors.New("nobody there")
-	if _, err := s.Run(context.Background(), preset{failure}, in); !errors.Is(err, failure) || !strings.Contains(err.Error(), "MatMul0") {
+	if _, err := s.Run(context.Background(), preset{failure}, in); !errors.Is(err, failure) || !strings.Contains(err.Error(), `MatMul node "MatMul0"`) {
 		t.Errorf("remote failed: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := s.Run(ctx, preset{}, in); !errors.Is(err, context.Canceled) {
+	if _, err := s.Run(ctx, preset{}, in); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), `MatMul node "MatMul0"`) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if _, err := s.Run(context.Background(), preset{}, in); err != nil {
 		t.Errorf("after errors: %v", err)
+	}
+	picked := func(op string, attrs graph.Attrs, shape ...int) *graph.Graph {
+		g := &graph.Graph{
+			Opset:  16,
+			Inputs: []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{3}}}, {Name: "i", Info: graph.Info{Type: tensor.Int64, Shape: shape}}},
+			Nodes:  []*graph.Node{{Name: "n", Op: op, Inputs: []string{"x", "i"}, Outputs: []string{"y"}, Attrs: attrs}}, Outputs: []string{"y"},
+		}
+		if err := g.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	for _, g := range []*graph.Graph{picked("Gather", nil, 1), picked("GatherElements", nil, 1), picked("GatherND", nil, 1, 1)} {
+		s := compile(t, g, engine.Options{}).NewSession()
+		i := tensor.New(tensor.Int64, g.Inputs[1].Shape...)
+		for _, index := range []int64{-4, 3, math.MinInt64, math.MaxInt64, 1 << 32} {
+			tensor.Of[int64](i)[0] = index
+			_, err := s.Run(context.Background(), nil, []*tensor.Tensor{tensor.New(tensor.Float32, 3), i})
+			if want := fmt.Sprintf("%s node \"n\": index 0 is %d, outside an axis of 3", g.Nodes[0].Op, index); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("index %d: error %v, want one with %q", index, err, want)
+			}
+		}
 	}
 }
 

@@ -143,7 +143,7 @@ func TestPrepareRefuses(t *testing.T) {
 		{"undefined", with(node("Relu", "a", "q", "y")), `node "a" (Relu): input "q" is not defined`},
 		{"defined twice", with(node("Relu", "a", "x", "y"), node("Relu", "b", "x", "y")), `node "b" (Relu): value "y" is defined twice`},
 		{"shadows the input", with(node("Relu", "a", "x", "x")), `node "a" (Relu): value "x" is defined twice`},
-		{"node names", with(node("Relu", "a", "x", "z"), node("Relu", "a", "z", "y")), `node name "a" is used twice or empty`},
+		{"node names", with(node("Relu", "a", "x", "z"), node("Relu", "a", "z", "y")), `node name "a" (Relu) is used twice or empty`},
 		{"no such output", with(node("Relu", "a", "x", "z")), `graph output "y" is not defined`},
 		{"opset too new", one(99, "Relu", nil, x), `opset 99 of the default domain is not supported: convert the model to one of 1 to 28`},
 		{"no opset", one(0, "Relu", nil, x), `opset 0 …`},

@@ -231,7 +231,7 @@ func (g *Graph) checkNames() error {
 	names := map[string]bool{}
 	for _, n := range g.Nodes {
 		if names[n.Name] || n.Name == "" {
-			return fmt.Errorf("node name %q is used twice or empty", n.Name)
+			return fmt.Errorf("node name %q (%s) is used twice or empty", n.Name, n.Op)
 		}
 		names[n.Name] = true
 		if len(n.Outputs) == 0 {
