@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"image/png"
 	"io"
 	"math"
@@ -235,6 +236,30 @@ func numbers(t *testing.T, list string) []float32 {
 		out = append(out, float32(v))
 	}
 	return out
+}
+
+// A warm session of any model takes no memory, on one thread or two.
+func TestWarmModelsAllocateNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: takes minutes without assembly")
+	}
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	files, err := filepath.Glob(filepath.Join(modelFile(t), "*.onnx"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no models: %v", err)
+	}
+	for _, file := range files {
+		plain, simple := model(t, filepath.Base(file))
+		in := inputs(random(t), simple)
+		for name, g := range map[string]*graph.Graph{"as it is": plain, "simplified": simple} {
+			for threads, p := range map[int]*kernel.Pool{1: nil, 2: pool} {
+				t.Run(fmt.Sprintf("%s/%s/%d threads", filepath.Base(file), name, threads), func(t *testing.T) {
+					allocatesNothing(t, compile(t, g, engine.Options{Pool: p}), nil, in)
+				})
+			}
+		}
+	}
 }
 
 func BenchmarkRun(b *testing.B) {

@@ -54,6 +54,7 @@ type Program struct {
 	slots      []slot
 	steps      []step
 	arenaBytes int // one session's activations
+	packed     int // how many layers of computed weights a session packs
 	split      bool
 	pool       *kernel.Pool
 	mappings   []*tensor.Mapping // of constants
@@ -100,6 +101,7 @@ func (p *Program) NewSession() *Session {
 		program: p,
 		data:    make([][]byte, len(p.slots)),
 		outputs: make([]*tensor.Tensor, len(p.outputs)),
+		packed:  make([]packed, p.packed),
 	}
 	arena := tensor.Alloc(p.arenaBytes)
 	for i := range p.slots {
@@ -121,6 +123,7 @@ type Session struct {
 	program *Program
 	data    [][]byte // of each slot
 	outputs []*tensor.Tensor
+	packed  []packed
 	err     error           // why the step that runs cannot be computed from this request
 	took    []time.Duration // of each step, if the session is a timed one
 }

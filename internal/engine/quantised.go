@@ -20,27 +20,22 @@ type quantOp struct {
 	yType           tensor.DType
 	scale           int // scratch for a factor for each row of w
 	rows, cols      int // w is [rows,cols]
+
+	// Of computed weights: scratch for their zero points, and which of a session's
+	// packed layers they fill.
+	zeros, packed int
 }
 
 // isSigned says how bytes of a type are read.
 func isSigned(t tensor.DType) bool { return t == tensor.Int8 }
 
-// zeros returns the zero points in a slot, nil where it is left out.
-func (s *Session) zeros(slot int, t tensor.DType) []int32 {
-	if slot < 0 {
-		return nil
-	}
-	return zerosOf(s.data[slot], t)
-}
-
-func zerosOf(data []byte, t tensor.DType) []int32 {
-	zeros := make([]int32, len(data))
+// fillZeros fills zeros with the zero points in data.
+func fillZeros(zeros []int32, data []byte, t tensor.DType) {
 	for i, b := range data {
 		if zeros[i] = int32(b); isSigned(t) {
 			zeros[i] = int32(int8(b))
 		}
 	}
-	return zeros
 }
 
 // zero is the i'th zero point in a slot, or its only one.
@@ -87,7 +82,7 @@ func (c *compiler) quantSlots(n *graph.Node, rows, cols int) (*quantOp, []int, e
 	return o, append(slots, o.dst), nil
 }
 
-// weights are those in the slot, if they and their zero points are constant.
+// quantWeights are those in the slot, if they and their zero points are constant.
 func (c *compiler) quantWeights(o *quantOp) (kernel.Weights, bool) {
 	w := c.p.slots[o.w].constant
 	ok := w != nil
@@ -95,9 +90,32 @@ func (c *compiler) quantWeights(o *quantOp) (kernel.Weights, bool) {
 	if o.wZero >= 0 {
 		zero := c.p.slots[o.wZero].constant
 		ok = ok && zero != nil
-		weights.Zeros = zerosOf(zero, o.wType)
+		weights.Zeros = make([]int32, len(zero))
+		fillZeros(weights.Zeros, zero, o.wType)
 	}
 	return weights, ok
+}
+
+// computedWeights prepares o for weights that are not constant, with scratch for
+// the zero points in the input of that name.
+func (c *compiler) computedWeights(o *quantOp, zeros string) (slots []int) {
+	o.packed = c.p.packed
+	c.p.packed++
+	if o.wZero >= 0 {
+		o.zeros = c.buffer(4 * c.shape(zeros).Elements())
+		slots = append(slots, o.zeros)
+	}
+	return slots
+}
+
+// weights are those of this request, of bytes data.
+func (o *quantOp) weights(s *Session, data []byte) kernel.Weights {
+	w := kernel.Weights{Data: data, Signed: isSigned(o.wType)}
+	if o.wZero >= 0 {
+		w.Zeros = tensor.View[int32](s.data[o.zeros])
+		fillZeros(w.Zeros, s.data[o.wZero], o.wType)
+	}
+	return w
 }
 
 // output says what becomes of the sums: row i of x has scale and zero point i.
@@ -146,6 +164,8 @@ func (c *compiler) quantConv(n *graph.Node) error {
 	op := &quantConvOp{quantOp: *o, g: g}
 	if w, ok := c.quantWeights(o); ok {
 		op.conv = kernel.NewQuantConv(g, w, g.M)
+	} else {
+		slots = append(slots, c.computedWeights(&op.quantOp, n.Input(at+2))...)
 	}
 	c.emit(op, slots...)
 	return nil
@@ -160,10 +180,21 @@ type quantConvOp struct {
 func (o *quantConvOp) run(s *Session) {
 	conv := o.conv
 	if conv == nil {
-		w := kernel.Weights{Data: s.data[o.w], Signed: isSigned(o.wType), Zeros: s.zeros(o.wZero, o.wType)}
-		conv = kernel.NewQuantConv(o.g, w, o.g.M)
+		conv = o.computed(s)
 	}
 	conv.Run(s.program.pool, o.output(s, 0), o.operand(s, 0), nil)
+}
+
+// computed packs the weights of this request.
+func (o *quantConvOp) computed(s *Session) *kernel.QuantConv {
+	w := o.weights(s, s.data[o.w])
+	own := &s.packed[o.packed]
+	if own.conv == nil {
+		own.conv = kernel.NewQuantConv(o.g, w, o.g.M)
+	} else {
+		own.conv.Reset(w)
+	}
+	return own.conv
 }
 
 // quantMatMul emits a MatMulInteger (opset 10) or QLinearMatMul (opset 21).
@@ -207,7 +238,7 @@ func (c *compiler) quantMatMul(n *graph.Node) error {
 		op.dense = kernel.NewQuantDense(w, rows, k, op.batch)
 	} else {
 		op.transposed = c.buffer(k * rows)
-		slots = append(slots, op.transposed)
+		slots = append(slots, append(c.computedWeights(&op.quantOp, n.Input(at+2)), op.transposed)...)
 	}
 	c.emit(op, slots...)
 	return nil
@@ -227,9 +258,7 @@ func (o *quantMatMulOp) run(s *Session) {
 	for _, at := range o.pairs {
 		dense := o.dense
 		if dense == nil {
-			w := kernel.Weights{Data: s.data[o.transposed], Signed: isSigned(o.wType), Zeros: s.zeros(o.wZero, o.wType)}
-			transpose8(w.Data, s.data[o.w][at[1]:at[1]+o.cols*o.rows], o.cols, o.rows)
-			dense = kernel.NewQuantDense(w, o.rows, o.cols, o.batch)
+			dense = o.computed(s, at[1])
 		}
 		for i := 0; i < o.m; i += o.batch {
 			out, in := o.output(s, i), o.operand(s, i)
@@ -243,6 +272,25 @@ func (o *quantMatMulOp) run(s *Session) {
 			done += o.batch
 		}
 	}
+}
+
+// computed packs the weights of this request that begin at from.
+func (o *quantMatMulOp) computed(s *Session, from int) *kernel.QuantDense {
+	w := o.weights(s, s.data[o.transposed])
+	transpose8(w.Data, s.data[o.w][from:from+o.cols*o.rows], o.cols, o.rows)
+	own := &s.packed[o.packed]
+	if own.dense == nil {
+		own.dense = kernel.NewQuantDense(w, o.rows, o.cols, o.batch)
+	} else {
+		own.dense.Reset(w)
+	}
+	return own.dense
+}
+
+// packed is a session's own layer of computed weights.
+type packed struct {
+	conv  *kernel.QuantConv
+	dense *kernel.QuantDense
 }
 
 // transpose8 is dst = srcᵀ for src [rows,cols] of bytes.

@@ -136,6 +136,7 @@ func TestQuantisedOperators(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s, %s: %v", c.op, c.name, err)
 			}
+			allocatesNothing(t, p, nil, in)
 			for i, want := range c.want {
 				if got[i].Type != want.Type || !got[i].Shape.Equal(want.Shape) || !slices.Equal(got[i].Data, want.Data) {
 					t.Errorf("%s, %s, constants %v: output %d is %v%v %v, want %v%v %v", c.op, c.name, constants, i,

@@ -138,44 +138,36 @@ func (o *Output) need(results, rows int) {
 
 // rowTerms are what the rows of packed weights add to sums.
 type rowTerms struct {
-	sums  []int32 // Σ (w − zw) of each row
-	zeros []int32 // zw as packed; nil if all are 0
+	sums   []int32 // Σ (w − zw) of each row
+	zeros  []int32 // zw as packed
+	zeroed bool    // all of them are 0
 }
 
-// termsOf returns the terms of rows [rows,k]; shift is added to their zero points.
-func termsOf(w *Weights, rows, k int, shift int32) rowTerms {
-	t := rowTerms{sums: make([]int32, rows)}
-	if w.Wide != nil {
-		for r := range rows {
-			for _, v := range w.Wide[r*k : (r+1)*k] {
-				t.sums[r] += int32(v)
-			}
-		}
-		return t
-	}
-	zeros := make([]int32, rows)
-	some := false
+func newRowTerms(rows int) rowTerms {
+	return rowTerms{sums: make([]int32, rows), zeros: make([]int32, rows), zeroed: true}
+}
+
+// set computes the terms of rows from first on, w [rows,k]; shift is added to their
+// zero points.
+func (t *rowTerms) set(first int, w *Weights, rows, k int, shift int32) {
 	for r := range rows {
-		sum := int32(0)
-		for _, b := range w.Data[r*k : (r+1)*k] {
-			if w.Signed {
-				sum += int32(int8(b))
-			} else {
-				sum += int32(b)
+		sum, zero := int32(0), int32(0)
+		if w.Wide != nil {
+			for _, v := range w.Wide[r*k : (r+1)*k] {
+				sum += int32(v)
 			}
+			t.sums[first+r] = sum
+			continue
 		}
-		zero := int32(0)
+		for _, b := range w.Data[r*k : (r+1)*k] {
+			sum += intOf(b, w.Signed)
+		}
 		if len(w.Zeros) > 0 {
 			zero = w.Zeros[min(r, len(w.Zeros)-1)]
 		}
-		t.sums[r] = sum - int32(k)*zero
-		zeros[r] = zero + shift
-		some = some || zeros[r] != 0
+		t.sums[first+r], t.zeros[first+r] = sum-int32(k)*zero, zero+shift
+		t.zeroed = t.zeroed && zero+shift == 0
 	}
-	if some {
-		t.zeros = zeros
-	}
-	return t
 }
 
 // add fills dst with what is added to the plain sums of each row: the bias and
@@ -191,18 +183,13 @@ func (t *rowTerms) add(dst, bias []int32, zero int32) {
 	}
 }
 
-// packWeights packs rows [rows,k] as A or, if columns, as B, and returns their
-// terms too.
-func (s *scheme) packWeights(w *Weights, rows, k int, columns bool) ([]uint32, rowTerms) {
+// packWeights packs rows [rows,k] as A or, if columns, as B into packed, which is
+// zero where no weight comes, and sets their terms, from first on.
+func (s *scheme) packWeights(packed []uint32, t *rowTerms, first int, w *Weights, rows, k int, columns bool) {
 	lanes, flip, shift := s.lanes(k), byte(0), int32(0)
 	if w.Wide == nil && !w.Signed {
 		flip, shift = 0x80, -128
 	}
-	count := s.high(rows)
-	if columns {
-		count = s.wide(rows)
-	}
-	packed := make([]uint32, count*lanes)
 	for r := range rows {
 		at, step := s.place(r, rows, lanes)
 		if columns {
@@ -222,7 +209,7 @@ func (s *scheme) packWeights(w *Weights, rows, k int, columns bool) ([]uint32, r
 			packed[at+l*step] = lane
 		}
 	}
-	return packed, termsOf(w, rows, k, shift)
+	t.set(first, w, rows, k, shift)
 }
 
 // mask has the bits of one value of a lane.

@@ -6,15 +6,14 @@ import (
 )
 
 // QuantConv is a convolution of integers with its filters in the order in which
-// Run reads them. It is never written after NewQuantConv, so it is safe for
-// concurrent use.
+// Run reads them. Only Reset writes it after NewQuantConv.
 type QuantConv struct {
 	g       Conv2D
 	s       *scheme
 	rows    int
-	filters []uint32 // [Groups] × packed rows; as given if depthwise
+	filters []uint32 // [Groups] × packed rows; none if depthwise
 	terms   rowTerms // of all rows
-	ones    []uint32 // a row of ones, if terms has zero points
+	ones    []uint32 // a row of ones, if terms needs them
 	window  byteWindow
 	offs    []int32 // of every k in the window's copy, whole lanes
 	reach   int     // the last of them
@@ -62,42 +61,16 @@ func NewQuantConv(g Conv2D, w Weights, rows int) *QuantConv {
 		panic(errRows)
 	}
 	k := g.K()
-	c := &QuantConv{g: g, rows: rows, s: schemeFor(w.Wide != nil)}
+	c := &QuantConv{g: g, rows: rows, s: schemeFor(w.Wide != nil), terms: newRowTerms(rows)}
 	var ok bool
 	if c.window, ok = byteWindowOf(&g); ok && g.Groups == g.C && g.Groups == g.M && g.Groups > 1 && w.Wide == nil {
-		c.depthwise(&w)
+		c.depthwise()
+		c.Reset(w)
 		return c
 	}
-	per := rows / g.Groups
-	c.terms.sums = make([]int32, 0, rows)
-	for i := range g.Groups {
-		part := w
-		if w.Wide != nil {
-			part.Wide = w.Wide[i*per*k : (i+1)*per*k]
-		} else {
-			part.Data = w.Data[i*per*k : (i+1)*per*k]
-		}
-		if len(w.Zeros) > 1 {
-			part.Zeros = w.Zeros[i*per : (i+1)*per]
-		}
-		packed, terms := c.s.packWeights(&part, per, k, false)
-		c.filters = append(c.filters, packed...)
-		c.terms.sums = append(c.terms.sums, terms.sums...)
-		if terms.zeros != nil && c.terms.zeros == nil {
-			c.terms.zeros = make([]int32, rows)
-		}
-		if terms.zeros != nil {
-			copy(c.terms.zeros[i*per:], terms.zeros)
-		}
-	}
 	lanes := c.s.lanes(k)
-	if c.terms.zeros != nil {
-		c.ones = make([]uint32, c.s.high(1)*lanes)
-		at, step := c.s.place(0, 1, lanes)
-		for l := range lanes {
-			c.ones[at+l*step] = c.s.ones(l, k)
-		}
-	}
+	c.filters = make([]uint32, g.Groups*c.s.high(rows/g.Groups)*lanes)
+	c.Reset(w)
 	if !ok {
 		return c
 	}
@@ -112,6 +85,38 @@ func NewQuantConv(g Conv2D, w Weights, rows int) *QuantConv {
 		c.reach = max(c.reach, int(c.offs[i]))
 	}
 	return c
+}
+
+// Reset gives c other filters, as many as it has, and of int16 if these are. w is
+// copied. No Run may be under way.
+func (c *QuantConv) Reset(w Weights) {
+	g, k := &c.g, c.g.K()
+	c.terms.zeroed = true
+	if c.taps != nil {
+		c.setTaps(&w)
+		return
+	}
+	per, lanes := c.rows/g.Groups, c.s.lanes(k)
+	size := c.s.high(per) * lanes
+	for i := range g.Groups {
+		part := w
+		if w.Wide != nil {
+			part.Wide = w.Wide[i*per*k : (i+1)*per*k]
+		} else {
+			part.Data = w.Data[i*per*k : (i+1)*per*k]
+		}
+		if len(w.Zeros) > 1 {
+			part.Zeros = w.Zeros[i*per : (i+1)*per]
+		}
+		c.s.packWeights(c.filters[i*size:(i+1)*size], &c.terms, i*per, &part, per, k, false)
+	}
+	if !c.terms.zeroed && c.ones == nil {
+		c.ones = make([]uint32, c.s.high(1)*lanes)
+		at, step := c.s.place(0, 1, lanes)
+		for l := range lanes {
+			c.ones[at+l*step] = c.s.ones(l, k)
+		}
+	}
 }
 
 type quantConvJob struct {
@@ -311,14 +316,14 @@ func (j *quantConvJob) convBlock(i int) {
 		for at := 0; at < n; at += s.n {
 			cols := min(s.n, n-at)
 			panel := b[at*lanes:][:lanes*s.n]
-			if c.terms.zeros != nil {
+			if !c.terms.zeroed {
 				s.multiply(sums, c.ones, panel, s.high(1), lanes, cols, true)
 				for l := range columns[:cols] {
 					columns[l] = -sums[l]
 				}
 			}
 			s.multiply(sums, filters[(m0+row)*lanes:], panel, s.high(rows), lanes, cols, true)
-			if c.terms.zeros != nil {
+			if !c.terms.zeroed {
 				addOuter(sums, s.n, c.terms.zeros[first:first+rows], columns[:cols])
 			}
 			out := j.out.cutRows(first, rows, (image*c.rows+first)*cells+n0+at)

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// QuantDense is a dense layer of integers. It is never written after
-// NewQuantDense, so it is safe for concurrent use.
+// QuantDense is a dense layer of integers. Only Reset writes it after
+// NewQuantDense.
 type QuantDense struct {
 	rows, k int
 	terms   rowTerms
@@ -15,28 +15,39 @@ type QuantDense struct {
 
 	s      *scheme
 	panels []uint32 // packed, for larger ones
-	ones   []uint32 // a panel of one column of ones, if terms has zero points
+	ones   []uint32 // a panel of one column of ones, if terms needs them
 }
 
 // NewQuantDense prepares weights [rows,k] for that batch. For a batch of one w is
 // kept and read in place (it may be a read-only mapping of a file); else it is
 // copied.
 func NewQuantDense(w Weights, rows, k, batch int) *QuantDense {
-	d := &QuantDense{rows: rows, k: k}
-	if batch == 1 {
-		d.w, d.terms = w, termsOf(&w, rows, k, 0)
-		return d
+	d := &QuantDense{rows: rows, k: k, terms: newRowTerms(rows)}
+	if batch != 1 {
+		d.s = schemeFor(w.Wide != nil)
+		d.panels = make([]uint32, d.s.wide(rows)*d.s.lanes(k))
 	}
-	d.s = schemeFor(w.Wide != nil)
-	d.panels, d.terms = d.s.packWeights(&w, rows, k, true)
-	if d.terms.zeros != nil {
-		lanes := d.s.lanes(k)
+	d.Reset(w)
+	return d
+}
+
+// Reset gives d other weights, as many as it has, of int16 if these are, and keeps
+// or copies them as NewQuantDense does. No Run may be under way.
+func (d *QuantDense) Reset(w Weights) {
+	d.terms.zeroed = true
+	if d.s == nil {
+		d.w = w
+		d.terms.set(0, &w, d.rows, d.k, 0)
+		return
+	}
+	d.s.packWeights(d.panels, &d.terms, 0, &w, d.rows, d.k, true)
+	if !d.terms.zeroed && d.ones == nil {
+		lanes := d.s.lanes(d.k)
 		d.ones = make([]uint32, lanes*d.s.n)
 		for l := range lanes {
-			d.ones[l*d.s.n] = d.s.ones(l, k)
+			d.ones[l*d.s.n] = d.s.ones(l, d.k)
 		}
 	}
-	return d
 }
 
 type quantDenseJob struct {
@@ -129,7 +140,7 @@ func (j *quantDenseJob) runBlock(i int) {
 	s.packX(a, scratch, j.x.Data[b0*d.k:], m, d.k, j.flip)
 	sums := grown(&scratch.c, high*s.n)
 	rowSums := grown(&scratch.add, high)
-	if d.terms.zeros != nil {
+	if !d.terms.zeroed {
 		s.multiply(sums, a, d.ones, high, lanes, 1, false)
 		for r := range rowSums {
 			rowSums[r] = -sums[r*s.n]
@@ -138,7 +149,7 @@ func (j *quantDenseJob) runBlock(i int) {
 	for at := 0; at < n; at += s.n {
 		cols, row := min(s.n, n-at), r0+at
 		s.multiply(sums, a, d.panels[row*lanes:][:lanes*s.n], high, lanes, cols, false)
-		if d.terms.zeros != nil {
+		if !d.terms.zeroed {
 			addOuter(sums, s.n, rowSums[:m], d.terms.zeros[row:row+cols])
 		}
 		out := j.out.cutRows(row, cols, b0*d.rows+row)
@@ -269,7 +280,7 @@ func (j *quantDenseJob) gemvBlock(i int) {
 	default:
 		gemvBytes(sums, d.w.Data[r0*k:(r0+rows)*k], d.w.Signed, &j.vector, rows, k)
 	}
-	if d.terms.zeros != nil {
+	if !d.terms.zeroed {
 		addOuter(sums, rows, []int32{-j.vector.sum}, d.terms.zeros[r0:r0+rows])
 	}
 	out := j.out.cutRows(r0, rows, r0)

@@ -1,17 +1,25 @@
 package kernel
 
 // depthwise prepares a convolution in which every channel has a filter of its
-// own. Zero points are taken out of the weights, which become int16.
-func (c *QuantConv) depthwise(w *Weights) {
+// own.
+func (c *QuantConv) depthwise() {
 	g := &c.g
 	area := g.KH * g.KW
 	pairs := ceilDiv(area, 2)
-	c.terms.sums = make([]int32, g.C)
 	c.taps = make([]int32, g.C*pairs)
 	c.offs = make([]int32, 2*pairs)
 	for t := range area {
 		c.offs[t] = int32(c.window.off(g, t/g.KW, t%g.KW))
 	}
+}
+
+// setTaps takes zero points out of the weights, which become int16.
+func (c *QuantConv) setTaps(w *Weights) {
+	g := &c.g
+	area := g.KH * g.KW
+	pairs := ceilDiv(area, 2)
+	clear(c.terms.sums)
+	clear(c.taps)
 	for m := range g.C {
 		zero := int32(0)
 		if len(w.Zeros) > 0 {

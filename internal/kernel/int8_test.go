@@ -281,3 +281,56 @@ func TestQuantAllocates(t *testing.T) {
 		t.Errorf("%v allocations when warm", n)
 	}
 }
+
+// TestQuantReset gives layers other weights, and others again: nothing is left of
+// those before, and nothing is allocated.
+func TestQuantReset(t *testing.T) {
+	r := newRand(t)
+	deep := conv2D(24, 6, 6, 24, 3, 1, 1)
+	deep.Groups = 24
+	grouped := conv2D(12, 5, 5, 14, 3, 2, 1)
+	grouped.Groups = 2
+	for _, g := range []Conv2D{deep, grouped, conv2D(7, 9, 9, 13, 3, 1, 0)} {
+		x := Bytes{Data: randomBytes(r, g.C*g.H*g.W), Zero: 7}
+		weights := []Weights{
+			{Data: randomBytes(r, g.M*g.K()), Zeros: []int32{100}}, {Data: randomBytes(r, g.M*g.K()), Signed: true}, {Data: make([]byte, g.M*g.K()), Signed: true},
+		}
+		got, want := Output{Sums: make([]int32, g.M*g.OH*g.OW)}, Output{Sums: make([]int32, g.M*g.OH*g.OW)}
+		eachScheme(t, func(name string) {
+			conv := NewQuantConv(g, weights[0], g.M)
+			for i := range 7 {
+				w := weights[i%len(weights)]
+				conv.Reset(w)
+				conv.Run(nil, got, x, nil)
+				NewQuantConv(g, w, g.M).Run(nil, want, x, nil)
+				if !slices.Equal(got.Sums, want.Sums) {
+					t.Errorf("%s %+v: weights %d differ from new ones", name, g, i)
+				}
+			}
+			if n := testing.AllocsPerRun(5, func() { conv.Reset(weights[0]) }); n != 0 {
+				t.Errorf("%s %+v: %v allocations", name, g, n)
+			}
+		})
+	}
+	const rows, k = 21, 35
+	for _, batch := range []int{1, 9} {
+		x := Bytes{Data: randomBytes(r, batch*k), Zero: 7}
+		weights := []Weights{{Data: randomBytes(r, rows*k), Zeros: []int32{100}}, {Data: randomBytes(r, rows*k), Signed: true}}
+		got, want := Output{Sums: make([]int32, batch*rows)}, Output{Sums: make([]int32, batch*rows)}
+		eachScheme(t, func(name string) {
+			dense := NewQuantDense(weights[0], rows, k, batch)
+			for i := range 5 {
+				w := weights[i%len(weights)]
+				dense.Reset(w)
+				dense.Run(nil, got, x, batch, nil)
+				NewQuantDense(w, rows, k, batch).Run(nil, want, x, batch, nil)
+				if !slices.Equal(got.Sums, want.Sums) {
+					t.Errorf("%s, batch %d: weights %d differ from new ones", name, batch, i)
+				}
+			}
+			if n := testing.AllocsPerRun(5, func() { dense.Reset(weights[0]) }); n != 0 {
+				t.Errorf("%s, batch %d: %v allocations", name, batch, n)
+			}
+		})
+	}
+}
