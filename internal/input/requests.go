@@ -15,7 +15,8 @@ type Requests struct {
 	inputs []graph.Value
 	seed   uint64
 	count  int
-	files  [][]*Source // by model input; none at all: seeded random tensors
+	files  [][]*Source      // by model input; none at all: random tensors
+	random []*tensor.Tensor // these, the same in each request
 }
 
 // OpenRequests opens the INPUT arguments of a command for a model's inputs.
@@ -26,6 +27,9 @@ type Requests struct {
 func OpenRequests(args []string, inputs []graph.Value, opt Options, seed uint64) (r *Requests, err error) {
 	r = &Requests{inputs: inputs, seed: seed, count: 1}
 	if len(args) == 0 {
+		for _, in := range inputs {
+			r.random = append(r.random, Random(in, seed, 0))
+		}
 		return r, nil
 	}
 	r.files = make([][]*Source, len(inputs))
@@ -101,15 +105,15 @@ func (r *Requests) find(input, i int) (*Source, int) {
 	panic("input: entry beyond the files")
 }
 
-// Tensors returns the inputs of request i, from 0, as new tensors.
+// Tensors returns the inputs of request i, from 0. They may be those of another
+// request too and must not be written.
 func (r *Requests) Tensors(i int) ([]*tensor.Tensor, error) {
+	if r.files == nil {
+		return r.random, nil
+	}
 	i %= r.count
 	out := make([]*tensor.Tensor, len(r.inputs))
-	for k, want := range r.inputs {
-		if r.files == nil {
-			out[k] = Random(want, r.seed, 0)
-			continue
-		}
+	for k := range r.inputs {
 		s, at := r.find(k, i)
 		t, err := s.Tensor(at)
 		if err != nil {
