@@ -69,10 +69,17 @@ func Eval(g *graph.Graph, n *graph.Node, inputs []*tensor.Tensor) ([]*tensor.Ten
 			return nil, fmt.Errorf("%s: %w", describe(n.Op, n.Name), s.err)
 		}
 	}
+	bytes := 0
+	for _, t := range s.outputs {
+		bytes += len(t.Data)
+	}
 	outputs := make([]*tensor.Tensor, len(n.Outputs))
 	for i, name := range n.Outputs {
 		if at := slices.Index(one.Outputs, name); at >= 0 {
-			outputs[i] = s.outputs[at].Clone()
+			outputs[i] = s.outputs[at]
+			if p.arenaBytes > bytes { // the arena would stay for their sake
+				outputs[i] = outputs[i].Clone()
+			}
 		}
 	}
 	return outputs, nil

@@ -19,6 +19,11 @@ func foldConstants(g *graph.Graph) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		for _, t := range inputs {
+			if t != nil {
+				t.Drop()
+			}
+		}
 		for i, t := range outputs {
 			if t != nil {
 				g.Constants[n.Outputs[i]] = t
