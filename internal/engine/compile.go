@@ -134,7 +134,7 @@ func describe(op, node string) string { return fmt.Sprintf("%s node %q", op, nod
 type compiler struct {
 	g     *graph.Graph
 	given *graph.Graph // that g was made of
-	freed int          // bytes of weights removed from it and not collected
+	waste tensor.Waste // weights removed from it
 	opt   Options
 	p     *Program
 
@@ -260,26 +260,14 @@ func (c *compiler) floats(names ...string) ([]int, error) {
 // placed says that a node's slice has what it needs of a constant.
 func (c *compiler) placed(name string, n *graph.Node) {
 	t := c.g.Constants[name]
-	t.Drop()
 	if !c.opt.Consume || c.reader[name] != n {
+		t.Drop()
 		return
 	}
 	delete(c.g.Constants, name)
 	delete(c.given.Constants, name)
-	if t.Mapping == nil {
-		c.freed += len(t.Data)
-	}
-	// Left to itself the garbage collector would wait until there is as much
-	// garbage as weights.
-	if c.freed >= mostFreed {
-		c.freed = 0
-		debug.FreeOSMemory()
-	}
+	c.waste.Add(t)
 }
-
-// mostFreed is how many bytes of weights that are no longer needed may wait for
-// the garbage collector, which takes a millisecond.
-const mostFreed = 4 << 20
 
 // define gives a computed value a buffer: where a Concat wants it, if one reads
 // it last.

@@ -17,6 +17,7 @@ func foldBatchNorm(g *graph.Graph) (bool, error) {
 	makers := makersOf(g)
 	readers := g.Consumers()
 	before := len(g.Nodes)
+	var waste tensor.Waste
 	g.Nodes = slices.DeleteFunc(g.Nodes, func(bn *graph.Node) bool {
 		if bn.Op != "BatchNormalization" {
 			return false
@@ -31,9 +32,11 @@ func foldBatchNorm(g *graph.Graph) (bool, error) {
 			return false
 		}
 		// Now, so that weights are not in memory twice.
-		g.Constants[plain].Drop()
-		if len(readers[plain]) == 1 && !isOutput(g, plain) {
+		if t := g.Constants[plain]; len(readers[plain]) == 1 && !isOutput(g, plain) {
 			delete(g.Constants, plain)
+			waste.Add(t)
+		} else {
+			t.Drop()
 		}
 		conv.Outputs[0] = bn.Outputs[0]
 		makers[conv.Outputs[0]] = conv
