@@ -241,10 +241,13 @@ func (g *Graph) SliceOf(n *Node, x tensor.Shape) (from, step, count []int, err e
 			b = max(b, 0)
 		}
 		from[a], step[a] = b, s
-		if s > 0 {
-			count[a] = max(0, (e-b+s-1)/s)
+		// Steps may be as large as an int of 32 bits.
+		if b < e && s > 0 {
+			count[a] = (e-b-1)/s + 1
+		} else if b > e && s < 0 {
+			count[a] = (e-b+1)/s + 1
 		} else {
-			count[a] = max(0, (b-e-s-1)/-s)
+			count[a] = 0
 		}
 		if count[a] <= 1 {
 			step[a] = 1 // never taken, and it might be anything
