@@ -64,7 +64,7 @@ func (w *Packed) Gemm(p *Pool, dst, x []float32, batch int, stop *atomic.Bool) b
 
 // leastPanels is the fewest panels worth a block of their own: fewer and
 // reading the other operand again costs more than a thread gains.
-const leastPanels = 4
+const leastPanels = 2
 
 // blockPanels says how many panels make a block: most at most, and fewer if
 // threads would have nothing to do otherwise. Blocks are computed for each of

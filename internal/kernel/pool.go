@@ -13,9 +13,11 @@ type job interface{ runBlock(i int) }
 // A Pool runs kernels on several threads: the caller's own goroutine and
 // goroutines that live as long as the pool. After a job these look out for the
 // next one for a moment, because waking up takes longer than many a layer, and
-// then sleep: an idle pool uses no CPU. A nil *Pool and a pool of one thread run everything inline on the caller,
-// without locking. Several goroutines may use one pool; the callers of a pool
-// of several threads take turns. A call starts no goroutine and allocates
+// then sleep: an idle pool uses no CPU. Threads keep to CPUs of their own, and
+// where other programs leave too little of these the caller works alone for a
+// while. A nil *Pool and a pool of one thread run everything inline on the
+// caller, without locking. Several goroutines may use one pool; the callers of a
+// pool of several threads take turns. A call starts no goroutine and allocates
 // nothing.
 type Pool struct {
 	threads  int
@@ -26,8 +28,10 @@ type Pool struct {
 	turn   sync.Mutex // guards the fields below; held by the caller whose job runs
 	job    job
 	blocks int64
-	next   atomic.Int64 // first block nobody has taken
-	busy   atomic.Int64 // helpers invited or working
+	next   atomic.Int64   // first block nobody has taken
+	busy   atomic.Int64   // helpers invited or working
+	cpus   []atomic.Int32 // where the threads were seen last, the caller first
+	alone  time.Time      // no helper is invited until then
 	done   chan struct{}
 	closed bool
 }
@@ -51,8 +55,17 @@ const (
 
 // lookTime is how long helpers look for the next job, and a caller for the end
 // of its own, before they sleep: longer than what is done between two layers on
-// one thread, and some times what it takes to wake up.
+// one thread, and some times what it takes to hand over a job.
 const lookTime = 50 * time.Microsecond
+
+// A caller that waits for helpers for longer than stall, and than twice its own
+// part of the job took, had them lose their CPU to other programs with blocks in
+// hand. It works alone for aloneFactor times as long, so that such waits take a
+// small part of the time. Both are measured.
+const (
+	stall       = time.Millisecond
+	aloneFactor = 8
+)
 
 // MaxThreads is the most threads that a pool has.
 const MaxThreads = 1024
@@ -64,21 +77,27 @@ func NewPool(threads int) *Pool {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	threads = min(threads, MaxThreads)
-	p := &Pool{threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1)}
+	p := &Pool{
+		threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1),
+		cpus: make([]atomic.Int32, threads),
+	}
 	if threads <= runtime.GOMAXPROCS(0) {
 		p.patience = lookTime
 	}
 	for i := range p.helpers {
 		h := &p.helpers[i]
 		h.wake = make(chan struct{}, 1)
-		p.ended.Go(func() { p.help(h) })
+		p.ended.Go(func() { p.help(h, i+1) })
 	}
 	return p
 }
 
-func (p *Pool) help(h *helper) {
+func (p *Pool) help(h *helper, thread int) {
 	for range h.wake {
 		for h.accept(p.patience) {
+			if p.patience > 0 {
+				keepApart(p.cpus, thread)
+			}
 			p.drain()
 			// Before the caller knows of the end, and so before its next job.
 			h.state.Store(looking)
@@ -150,8 +169,15 @@ func (p *Pool) run(j job, blocks int) {
 	}
 	p.job, p.blocks = j, int64(blocks)
 	p.next.Store(0)
+	start := time.Now()
 	helpers := p.helpers[:min(len(p.helpers), blocks-1)]
+	if start.Before(p.alone) {
+		helpers = nil
+	}
 	p.busy.Store(int64(len(helpers)))
+	if p.patience > 0 {
+		p.cpus[0].Store(currentCPU())
+	}
 	for i := range helpers {
 		h := &helpers[i]
 		h.woken = !h.state.CompareAndSwap(looking, invited)
@@ -175,15 +201,16 @@ func (p *Pool) run(j job, blocks int) {
 			revoked++
 		}
 	}
-	if revoked == 0 || p.busy.Add(-revoked) > 0 {
-		p.await()
+	if len(helpers) > 0 && (revoked == 0 || p.busy.Add(-revoked) > 0) {
+		p.await(time.Since(start))
 	}
 	p.job = nil
 }
 
-// await waits for the last helper.
-func (p *Pool) await() {
-	for start := time.Now(); time.Since(start) < p.patience; {
+// await waits for the last helper, after the caller worked for some time.
+func (p *Pool) await(worked time.Duration) {
+	start := time.Now()
+	for time.Since(start) < p.patience {
 		select {
 		case <-p.done:
 			return
@@ -191,6 +218,9 @@ func (p *Pool) await() {
 		}
 	}
 	<-p.done
+	if waited := time.Since(start); waited > max(stall, 2*worked) {
+		p.alone = start.Add((1 + aloneFactor) * waited)
+	}
 }
 
 func (p *Pool) drain() {

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // meeting is a job whose blocks end only once all of them have begun: the pool
@@ -19,6 +20,7 @@ func (m *meeting) runBlock(int) {
 
 func (m *meeting) on(p *Pool) {
 	m.missing.Store(int32(p.Threads()))
+	p.alone = time.Time{} // on a busy machine too
 	p.run(m, p.Threads())
 }
 
