@@ -144,6 +144,11 @@ func TestBodiesAreWrittenOut(t *testing.T) {
 
 func TestBodiesThatDependOnTheRequestAreRefused(t *testing.T) {
 	body := &graph.Subgraph{Outputs: []string{"d"}, Nodes: []*graph.Node{node("Neg", nil, "d", "nowhere")}}
+	circle := &graph.Subgraph{Outputs: []string{"d"}, Nodes: []*graph.Node{node("Neg", nil, "d", "e"), node("Abs", nil, "e", "d")}}
+	twice := &graph.Subgraph{Outputs: []string{"d"}, Nodes: []*graph.Node{node("Neg", nil, "d", "x0"), node("Abs", nil, "d", "x0")}}
+	inner := &graph.Subgraph{Outputs: []string{"f"}, Nodes: []*graph.Node{node("If", graph.Attrs{"then_branch": body, "else_branch": body}, "f", "x0")}}
+	inner.Nodes[0].Attrs["then_branch"] = &graph.Subgraph{Outputs: []string{"g"}, Nodes: []*graph.Node{node("Neg", nil, "g", "h")}}
+	inner.Nodes = append(inner.Nodes, node("Cast", graph.Attrs{"to": int64(1)}, "h", "x0"))
 	forever := &graph.Subgraph{Inputs: []string{"i", "go"}, Outputs: []string{"go"}}
 	for _, c := range []struct {
 		op       string
@@ -154,6 +159,9 @@ func TestBodiesThatDependOnTheRequestAreRefused(t *testing.T) {
 	}{
 		{"If", graph.Attrs{"then_branch": body, "else_branch": body}, 1, []any{graph.Info{Type: tensor.Bool, Shape: tensor.Shape{}}}, `node "n" (If): condition "x0" is computed by the graph`},
 		{"If", graph.Attrs{"then_branch": body, "else_branch": body}, 1, []any{tensor.FromSlice([]bool{true})}, `input "nowhere" is not defined`},
+		{"If", graph.Attrs{"then_branch": circle, "else_branch": body}, 1, []any{tensor.FromSlice([]bool{true})}, `is not defined before it`},
+		{"If", graph.Attrs{"then_branch": twice, "else_branch": body}, 1, []any{tensor.FromSlice([]bool{true})}, `value "d" is defined twice`},
+		{"If", graph.Attrs{"then_branch": inner, "else_branch": body}, 1, []any{tensor.FromSlice([]bool{true})}, `is not defined before it`},
 		{"If", graph.Attrs{"then_branch": body}, 1, []any{tensor.FromSlice([]bool{true})}, `attribute "else_branch" is missing`},
 		{"Loop", graph.Attrs{"body": forever}, 0, []any{nil, tensor.FromSlice([]bool{true})}, `node "n" (Loop) has no output`},
 		{"Loop", graph.Attrs{"body": body}, 1, []any{tensor.FromSlice([]int64{3})}, `a body of 0 inputs and 1 outputs`},

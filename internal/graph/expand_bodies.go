@@ -68,19 +68,24 @@ func (e *expansion) body(s *Subgraph, inputs ...string) []string {
 	for _, name := range slices.Sorted(maps.Keys(s.Constants)) {
 		names[name] = e.constant(s.Constants[name])
 	}
+	delete(names, "") // is what is left out
 	for _, n := range s.Nodes {
 		for _, out := range n.Outputs {
+			if _, ok := names[out]; ok {
+				e.fail("body: node %q (%s): value %q is defined twice", n.Name, n.Op, out)
+				return nil
+			}
 			if out != "" {
 				names[out] = e.name(out)
+				e.p.later[names[out]] = true
 			}
 		}
 	}
-	delete(names, "")
 	for _, n := range bind(s.Nodes, names) {
 		n.Name = e.name(e.node.Name + "/" + n.Name)
 		for _, name := range n.Inputs {
-			if name != "" && !e.p.names[name] {
-				e.fail("body: node %q (%s): input %q is not defined", n.Name, n.Op, name)
+			if name != "" && (!e.p.names[name] || e.p.later[name]) {
+				e.fail("body: node %q (%s): input %q is not defined before it", n.Name, n.Op, name)
 			}
 		}
 		if len(n.Outputs) == 0 {
@@ -100,9 +105,10 @@ func (e *expansion) body(s *Subgraph, inputs ...string) []string {
 				return nil
 			}
 			e.p.g.Constants[n.Outputs[0]], e.p.g.Infos[n.Outputs[0]] = t, Info{t.Type, t.Shape}
-			continue
+		} else {
+			e.take(n)
 		}
-		e.take(n)
+		e.p.passed(n)
 	}
 	outputs := make([]string, len(s.Outputs))
 	for i, name := range s.Outputs {
@@ -110,7 +116,7 @@ func (e *expansion) body(s *Subgraph, inputs ...string) []string {
 		if other, ok := names[name]; ok {
 			outputs[i] = other
 		}
-		if !e.p.names[outputs[i]] {
+		if !e.p.names[outputs[i]] || e.p.later[outputs[i]] {
 			e.fail("body: output %q is not defined", name)
 		}
 	}

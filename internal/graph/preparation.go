@@ -14,6 +14,7 @@ type preparation struct {
 	users  map[string][]*Node // of each value; nil stands for the graph itself, or a node to come
 	finite map[string]bool    // constants already checked
 	names  map[string]bool    // of values and nodes
+	later  map[string]bool    // values of nodes to come
 	next   map[string]int     // the number to try next for a name that begins so
 	added  int                // nodes that took the place of others
 	made   int                // elements of constants that these came with
@@ -27,7 +28,7 @@ const maxAdded = 1 << 16
 // and fills g.Infos. Nodes that are unsupported, and those that depend on them,
 // are passed over.
 func (g *Graph) infer() error {
-	p := &preparation{g: g, users: g.Consumers(), finite: map[string]bool{}, names: map[string]bool{}, next: map[string]int{}}
+	p := &preparation{g: g, users: g.Consumers(), finite: map[string]bool{}, names: map[string]bool{}, later: map[string]bool{}, next: map[string]int{}}
 	g.Infos = map[string]Info{}
 	for name, t := range g.Constants {
 		g.Infos[name], p.names[name] = Info{t.Type, t.Shape}, true
@@ -42,7 +43,7 @@ func (g *Graph) infer() error {
 		p.readInside(n)
 		p.names[n.Name] = true
 		for _, out := range n.Outputs {
-			p.names[out] = true
+			p.names[out], p.later[out] = true, true
 		}
 	}
 	g.makers, g.known = map[string]*Node{}, 0
@@ -57,12 +58,20 @@ func (g *Graph) infer() error {
 			break
 		}
 		nodes = append(nodes, list...)
+		p.passed(n)
 	}
 	// Nodes whose values shapes depend on have become constants.
 	g.Nodes = slices.DeleteFunc(nodes, func(n *Node) bool {
 		return slices.ContainsFunc(n.Outputs, func(name string) bool { return g.Constants[name] != nil })
 	})
 	return err
+}
+
+// passed says that what follows may read a node's outputs.
+func (p *preparation) passed(n *Node) {
+	for _, out := range n.Outputs {
+		delete(p.later, out)
+	}
 }
 
 // readInside counts a node as reader of what its subgraphs read.
