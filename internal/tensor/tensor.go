@@ -147,23 +147,21 @@ func FromSlice[T Element](data []T, shape ...int) *Tensor {
 	return &Tensor{Type: typeOf[T](), Shape: s, Data: Bytes(data)}
 }
 
-// Alloc returns n zeroed bytes that start at a multiple of Align. Where they
-// fill huge pages, they start at one and the system is asked for such pages.
+// Alloc returns n zeroed bytes that start at a multiple of Align. The system is
+// asked for a huge page wherever one lies within them. They do not begin at one:
+// what is skipped for that may be memory that counts.
 func Alloc(n int) []byte {
 	if n == 0 {
 		return nil
 	}
-	align := Align
-	if n >= hugePage {
-		align = hugePage
+	b := make([]byte, n+Align-1)
+	start := uintptr(unsafe.Pointer(&b[0]))
+	skip := -start & (Align - 1)
+	from, to := -start&(hugePage-1), (start+uintptr(len(b)))&^(hugePage-1)-start
+	if from+hugePage <= uintptr(len(b)) {
+		preferHuge(b[from:to])
 	}
-	b := make([]byte, n+align-1)
-	skip := -uintptr(unsafe.Pointer(&b[0])) & uintptr(align-1)
-	b = b[skip : skip+uintptr(n) : skip+uintptr(n)]
-	if n >= hugePage {
-		preferHuge(b[:n-n%hugePage])
-	}
-	return b
+	return b[skip : skip+uintptr(n) : skip+uintptr(n)]
 }
 
 // Element is a Go type that a tensor's bytes can be viewed as.

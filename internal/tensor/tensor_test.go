@@ -34,22 +34,22 @@ func TestCheckRefusesImpossibleShapes(t *testing.T) {
 }
 
 func TestAllocIsAligned(t *testing.T) {
-	check := func(n, align int) {
+	check := func(n int) {
 		t.Helper()
 		b := Alloc(n)
 		if len(b) != n || cap(b) != n {
 			t.Fatalf("Alloc(%d) has %d bytes, room for %d", n, len(b), cap(b))
 		}
-		if n > 0 && uintptr(unsafe.Pointer(&b[0]))%uintptr(align) != 0 {
-			t.Fatalf("Alloc(%d) does not start at a multiple of %d", n, align)
+		if n > 0 && uintptr(unsafe.Pointer(&b[0]))%Align != 0 {
+			t.Fatalf("Alloc(%d) is not aligned", n)
 		}
 	}
 	for n := range 300 {
-		check(n, Align)
+		check(n)
 	}
-	check(hugePage-1, Align)
-	check(hugePage, hugePage)
-	check(2*hugePage+1, hugePage)
+	for _, n := range []int{hugePage - Align, hugePage, 2*hugePage - 1, 2 * hugePage, 5*hugePage + 1} {
+		check(n)
+	}
 }
 
 func TestViewsShareMemory(t *testing.T) {
