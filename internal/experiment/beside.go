@@ -35,7 +35,7 @@ type Ratio struct {
 	Yardstick float64 `json:"yardstick_ms"`
 	Ratio     float64 `json:"ratio"`
 	GFLOPS    float64 `json:"gflops"` // here; of integers too
-	Share     float64 `json:"share"`  // of Machine.GFLOPS, measured anew in each round
+	Share     float64 `json:"share"`  // of the fastest request, of the highest peak measured between rounds
 }
 
 // Beside measures a model here and in another program in turns. The program is
@@ -87,7 +87,7 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 		flops += float64(graph.FLOPs(g, n))
 	}
 	var ours, theirs [besideRounds]time.Duration
-	var shares [besideRounds]float64
+	fastest, peak := time.Duration(math.MaxInt64), 0.0
 	took := make([]time.Duration, c.Requests)
 	for round := range besideRounds {
 		for i := range took {
@@ -98,14 +98,14 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 			took[i] = time.Since(start)
 		}
 		ours[round] = median(took)
-		shares[round] = flops / float64(ours[round]) / peakGFLOPS(pool)
+		fastest, peak = min(fastest, slices.Min(took)), max(peak, peakGFLOPS(pool))
 		if theirs[round], err = other.measure(c.Requests); err != nil {
 			return nil, err
 		}
 	}
 	a, b := float64(median(ours[:])), float64(median(theirs[:]))
-	slices.Sort(shares[:])
-	return &Ratio{MS: a / 1e6, Yardstick: b / 1e6, Ratio: a / b, GFLOPS: flops / a, Share: shares[besideRounds/2]}, nil
+	share := flops / float64(fastest) / peak
+	return &Ratio{MS: a / 1e6, Yardstick: b / 1e6, Ratio: a / b, GFLOPS: flops / a, Share: share}, nil
 }
 
 func writeModel(path string, g *graph.Graph) error {
