@@ -13,12 +13,12 @@ import (
 func TestKeepApart(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	before, after := allowedCPUs(t), unix.CPUSet{}
+	before := allowedCPUs(t)
 	cpus := make([]atomic.Int32, 2)
 	for { // Linux may move the thread back
 		cpus[0].Store(currentCPU())
 		keepApart(cpus, 1)
-		if after = allowedCPUs(t); after != before {
+		if after := allowedCPUs(t); after != before {
 			t.Fatalf("allowed CPUs are %v, were %v", after, before)
 		}
 		if cpus[1].Load() != cpus[0].Load() || before.Count() == 1 {
