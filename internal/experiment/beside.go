@@ -27,6 +27,10 @@ import (
 // be slower for a while, but for both.
 const besideRounds = 7
 
+// settle is how long a turn here goes on before it counts: threads of the yardstick
+// keep looking for work, each on a CPU, after its own turn.
+const settle = 100 * time.Millisecond
+
 // Ratio is a model's time here beside that of a yardstick: medians of the rounds'
 // medians.
 type Ratio struct {
@@ -90,6 +94,11 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 	fastest, peak := time.Duration(math.MaxInt64), 0.0
 	took := make([]time.Duration, c.Requests)
 	for round := range besideRounds {
+		for start := time.Now(); time.Since(start) < settle; {
+			if _, err := s.Run(ctx, nil, inputs); err != nil {
+				return nil, err
+			}
+		}
 		for i := range took {
 			start := time.Now()
 			if _, err := s.Run(ctx, nil, inputs); err != nil {
