@@ -32,6 +32,8 @@ type call struct {
 	changed chan struct{}
 	timer   *time.Timer
 
+	placing sync.Mutex // held while a result is written where another's may overlap it
+
 	mu      sync.Mutex // guards the fields below
 	request uint64
 	layer   int       // of the plan; none between layers
@@ -252,6 +254,10 @@ func (l *call) place(layer *plan.Layer, u int, out, result []float32) {
 	if u >= layer.K() || layer.Sums() {
 		copy(l.aside[u], result)
 		return
+	}
+	if layer.Overlaps() {
+		l.placing.Lock()
+		defer l.placing.Unlock()
 	}
 	layer.Place(u, out, result)
 }

@@ -62,7 +62,7 @@ func (l *call) recover(pl *plan.Layer, out []float32) bool {
 	d := &l.decoder
 	s := &d.solution
 	// Tiles overlap: what follows from the others may not be written among them.
-	apart := pl.Cover == plan.Inputs
+	apart := pl.Overlaps()
 	for i, j := range s.Lost {
 		if i == len(d.tiles) {
 			d.tiles = append(d.tiles, nil)

@@ -87,6 +87,10 @@ func (l *Layer) Input(j int, dst, x []float32) { l.parts[j].in.take(dst, x) }
 // slices, not these side by side.
 func (l *Layer) Sums() bool { return l.Kind == Input || l.Kind == Filter }
 
+// Overlaps says whether data slices that lie beside each other give some of the
+// output twice, as tiles of equal height do where they do not divide a map.
+func (l *Layer) Overlaps() bool { return l.Cover == Inputs }
+
 // Place copies the result y of data slice j to where it belongs in the layer's
 // output. It must not be used for a layer that Sums.
 func (l *Layer) Place(j int, out, y []float32) { l.parts[j].out.put(out, y) }
