@@ -15,7 +15,7 @@ import (
 )
 
 // randomGraph is a convolution, a dense layer and three that read the same; fill makes the weights.
-// All sizes are random: strides, dilations, pads, groups, one or two spatial
+// All sizes are random: strides, dilations, pads, groups, one to three spatial
 // dimensions.
 func randomGraph(r *rand.Rand, fill func(shape ...int) *tensor.Tensor) *graph.Graph {
 	n := func(most int) int { return 1 + r.IntN(most) }
@@ -29,12 +29,12 @@ func randomGraph(r *rand.Rand, fill func(shape ...int) *tensor.Tensor) *graph.Gr
 	}
 	shape, filter := []int{n(2), channels}, []int{maps, per}
 	attrs := graph.Attrs{"group": int64(groups)}
-	dims := n(2)
+	dims := n(3)
 	var pads, ends, strides, dilations []int64
 	for range dims {
 		kernel, dilation := n(3), n(2)
 		reach := (kernel-1)*dilation + 1
-		shape, filter = append(shape, reach+r.IntN(12)), append(filter, kernel)
+		shape, filter = append(shape, reach+r.IntN(12/dims)), append(filter, kernel)
 		pads, ends = append(pads, int64(r.IntN(reach))), append(ends, int64(r.IntN(reach)))
 		strides, dilations = append(strides, int64(n(3))), append(dilations, int64(dilation))
 	}

@@ -16,7 +16,8 @@ func (c *compiler) layer(n *graph.Node) error {
 	l, err := linearOf(c.g, n)
 	number, split := c.opt.Split[n.Name]
 	last, add := n.Outputs[0], -1
-	if isConv(n) && err == nil && !split {
+	whole := isConv(n) && err == nil && !split && !l.Conv.Deep() // the kernel does all that follows too
+	if whole {
 		last, add = c.residual(last)
 	}
 	last, lo, hi := c.activation(last)
@@ -49,7 +50,7 @@ func (c *compiler) layer(n *graph.Node) error {
 			return err
 		}
 		c.placed(n.Inputs[1], n)
-		if isConv(n) {
+		if whole {
 			c.emit(&convOp{slice: slice, x: x, add: add, after: after}, dst, x)
 			for _, slot := range []int{after.bias, add} {
 				if slot >= 0 {

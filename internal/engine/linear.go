@@ -19,8 +19,8 @@ type Linear struct {
 	Op         string        // "Gemm", "MatMul" or "Conv"
 	Rows, Cols int           // W is [Rows,Cols]
 	Outer      int           // y is [Outer,Rows,Inner]: the batch,
-	Inner      int           // and for a Conv OH·OW, else 1
-	Conv       kernel.Conv2D // zero unless Op is "Conv"
+	Inner      int           // and for a Conv the cells of a map, else 1
+	Conv       kernel.Conv3D // zero unless Op is "Conv"
 }
 
 // ErrNotLinear is wrapped by the error of LinearOf for a node that is not a
@@ -36,7 +36,7 @@ func (l Linear) Validate() error {
 	x := tensor.Shape{l.Outer, l.Cols}
 	switch l.Op {
 	case "Gemm", "MatMul":
-		if l.Inner != 1 || l.Conv != (kernel.Conv2D{}) {
+		if l.Inner != 1 || l.Conv != (kernel.Conv3D{}) {
 			return fmt.Errorf("dense layer with inner size %d or a convolution's geometry", l.Inner)
 		}
 	case "Conv":
@@ -44,10 +44,10 @@ func (l Linear) Validate() error {
 		if err := g.Validate(); err != nil {
 			return err
 		}
-		if l.Rows != g.M || l.Cols != g.K() || l.Outer != g.N || l.Inner != g.OH*g.OW {
+		if l.Rows != g.M || l.Cols != g.K() || l.Outer != g.N || l.Inner != g.OutputCells() {
 			return fmt.Errorf("layer of weights [%d,%d] and output [%d,%d,%d] is not the convolution %+v", l.Rows, l.Cols, l.Outer, l.Rows, l.Inner, g)
 		}
-		x = tensor.Shape{g.N, g.C, g.H, g.W}
+		x = tensor.Shape{g.N, g.C, g.InputCells()}
 	default:
 		return fmt.Errorf("operator %q is not a linear layer", l.Op)
 	}
@@ -62,7 +62,7 @@ func (l Linear) Validate() error {
 // InputLen is the number of elements of the layer's input.
 func (l Linear) InputLen() int {
 	if l.Op == "Conv" {
-		return l.Conv.N * l.Conv.C * l.Conv.H * l.Conv.W
+		return l.Conv.N * l.Conv.C * l.Conv.InputCells()
 	}
 	return l.Outer * l.Cols
 }
@@ -148,7 +148,7 @@ func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
 		if err != nil {
 			return l, err
 		}
-		l = Linear{Op: n.Op, Rows: geometry.M, Cols: geometry.K(), Outer: geometry.N, Inner: geometry.OH * geometry.OW, Conv: geometry}
+		l = Linear{Op: n.Op, Rows: geometry.M, Cols: geometry.K(), Outer: geometry.N, Inner: geometry.OutputCells(), Conv: geometry}
 	case "Gemm":
 		if n.Attrs.Int("transA", 0) != 0 {
 			return l, fmt.Errorf("%w: the input is transposed", ErrNotLinear)
@@ -181,24 +181,31 @@ func weightsOf(g *graph.Graph, n *graph.Node, l Linear) []float32 {
 	return rows
 }
 
-// convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW]; one
-// spatial dimension is taken as W, with an H of 1.
-func convGeometry(n *graph.Node, x, w tensor.Shape) (kernel.Conv2D, error) {
+// convGeometry is the convolution of x [N,C,H,W] with w [M,C/groups,KH,KW], or
+// of x [N,C,D,H,W] with w [M,C/groups,KD,KH,KW]; one spatial dimension is taken
+// as W, with an H of 1.
+func convGeometry(n *graph.Node, x, w tensor.Shape) (kernel.Conv3D, error) {
 	win, err := graph.WindowOf(n, x[2:], w[2:])
 	if err != nil {
-		return kernel.Conv2D{}, err
+		return kernel.Conv3D{}, err
 	}
-	if len(x) > 4 {
-		return kernel.Conv2D{}, fmt.Errorf("%w: Conv has %d spatial dimensions", ErrNotLinear, len(x)-2)
+	if len(x) > 5 {
+		return kernel.Conv3D{}, fmt.Errorf("%w: Conv has %d spatial dimensions", ErrNotLinear, len(x)-2)
 	}
 	x, w, win = plane(x), plane(w), planeWindow(win)
-	return kernel.Conv2D{
-		N: x[0], C: x[1], H: x[2], W: x[3], M: w[0],
-		KH: win.Kernel[0], KW: win.Kernel[1], StrideH: win.Strides[0], StrideW: win.Strides[1],
-		PadTop: win.PadBegin[0], PadLeft: win.PadBegin[1], PadBottom: win.PadEnd[0], PadRight: win.PadEnd[1],
-		DilationH: win.Dilations[0], DilationW: win.Dilations[1], Groups: n.Attrs.Int("group", 1),
-		OH: win.Out[0], OW: win.Out[1],
-	}, nil
+	v, h := len(x)-2, len(x)-4 // where H stands in shapes and in windows
+	g := kernel.Conv3D{Conv2D: kernel.Conv2D{
+		N: x[0], C: x[1], H: x[v], W: x[v+1], M: w[0],
+		KH: win.Kernel[h], KW: win.Kernel[h+1], StrideH: win.Strides[h], StrideW: win.Strides[h+1],
+		PadTop: win.PadBegin[h], PadLeft: win.PadBegin[h+1], PadBottom: win.PadEnd[h], PadRight: win.PadEnd[h+1],
+		DilationH: win.Dilations[h], DilationW: win.Dilations[h+1], Groups: n.Attrs.Int("group", 1),
+		OH: win.Out[h], OW: win.Out[h+1],
+	}}
+	if len(x) == 5 {
+		g.D, g.KD, g.StrideD, g.PadFront = x[2], win.Kernel[0], win.Strides[0], win.PadBegin[0]
+		g.PadBack, g.DilationD, g.OD = win.PadEnd[0], win.Dilations[0], win.Out[0]
+	}
+	return g, nil
 }
 
 // plane puts a dimension of 1 before a single spatial one.

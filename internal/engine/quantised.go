@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 
 	"starling/internal/graph"
@@ -147,13 +146,14 @@ func (c *compiler) quantConv(n *graph.Node) error {
 	if n.Op == "QLinearConv" {
 		at = 3
 	}
-	g, err := convGeometry(n, c.shape(n.Inputs[0]), c.shape(n.Inputs[at]))
-	if errors.Is(err, ErrNotLinear) {
-		return fmt.Errorf("%d spatial dimensions are not supported", len(c.shape(n.Inputs[0]))-2)
+	if dims := len(c.shape(n.Inputs[0])) - 2; dims > 2 {
+		return fmt.Errorf("%d spatial dimensions are not supported", dims)
 	}
+	geometry, err := convGeometry(n, c.shape(n.Inputs[0]), c.shape(n.Inputs[at]))
 	if err != nil {
 		return err
 	}
+	g := geometry.Conv2D
 	if err := g.Validate(); err != nil {
 		return err
 	}

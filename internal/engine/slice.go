@@ -20,6 +20,7 @@ type Slice struct {
 	sparse  *kernel.Sparse // the same, many weights being zero
 	packed  *kernel.Packed // dense, larger batches
 	conv    *kernel.Conv
+	deep    *kernel.DeepConv // three dimensions
 }
 
 // NewSlice returns the slice of weights w, f32 [Rows,Cols] row-major. w is copied
@@ -34,8 +35,10 @@ func NewSlice(l Linear, w []float32) (*Slice, error) {
 	}
 	s := &Slice{linear: l}
 	switch {
+	case l.Conv.Deep():
+		s.deep = kernel.NewDeepConv(l.Conv, w, l.Rows)
 	case l.Op == "Conv":
-		s.conv = kernel.NewConv(l.Conv, w, l.Rows)
+		s.conv = kernel.NewConv(l.Conv.Conv2D, w, l.Rows)
 	case l.Outer == 1:
 		if s.sparse = kernel.NewSparse(w, l.Rows, l.Cols); s.sparse == nil {
 			s.weights = w
@@ -55,7 +58,7 @@ func (s *Slice) Run(p *kernel.Pool, dst, x []float32, stop *atomic.Bool) bool {
 	return s.run(p, dst, x, kernel.After{}, stop)
 }
 
-// run is Run and what follows the sums, of a convolution only.
+// run is Run and what follows the sums, of a convolution of two dimensions only.
 func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *atomic.Bool) bool {
 	if len(x) != s.linear.InputLen() || len(dst) != s.linear.OutputLen() {
 		panic(fmt.Sprintf("engine: slice of %+v run with %d inputs and %d outputs", s.linear, len(x), len(dst)))
@@ -63,6 +66,8 @@ func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *
 	switch {
 	case s.conv != nil:
 		return s.conv.Run(p, dst, x, after, stop)
+	case s.deep != nil:
+		return s.deep.Run(p, dst, x, stop)
 	case s.packed != nil:
 		return s.packed.Gemm(p, dst, x, s.linear.Outer, stop)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ func randomLayer(t *testing.T, r *rand.Rand) *graph.Graph {
 	b := newBuilder(r)
 	n := func(most int) int { return 1 + r.IntN(most) }
 	batch := 1 + 3*r.IntN(2)
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0:
 		return b.graph(t, b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.input(batch, 70), b.weights(n(50), 70), b.weights()))
 	case 1:
@@ -29,6 +30,10 @@ func randomLayer(t *testing.T, r *rand.Rand) *graph.Graph {
 		return b.graph(t, b.node("Gemm", nil, b.input(batch, 33), b.weights(33, rows), b.weights(rows)))
 	case 2:
 		return b.graph(t, b.node("MatMul", nil, b.input(batch, 1, 300), b.weights(300, n(50))))
+	case 3:
+		channels, size := n(5), n(3)
+		attrs := graph.Attrs{"pads": ints(1, 1, 1, 0, 1, 1), "strides": ints(int64(n(2)), int64(n(2)), 1), "dilations": ints(1, 1, int64(n(2)))}
+		return b.graph(t, b.node("Conv", attrs, b.input(batch, channels, 4+n(4), 4+n(4), 4+n(4)), b.weights(n(40), channels, size, n(3), 2)))
 	default:
 		channels, size := n(20), n(3)
 		attrs := graph.Attrs{"pads": ints(1, 1, 1, 1), "strides": ints(int64(n(2)), int64(n(2)))}
@@ -233,9 +238,9 @@ func TestLinearOfViewsWeightsThatLieByRows(t *testing.T) {
 // A Linear comes from files: whatever it says, NewSlice answers with an error
 // and not with a panic.
 func TestLinearIsValidated(t *testing.T) {
-	good := kernel.Conv2D{
+	good := kernel.Conv3D{Conv2D: kernel.Conv2D{
 		N: 1, C: 2, H: 6, W: 6, M: 4, KH: 3, KW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1, OH: 4, OW: 4,
-	}
+	}}
 	conv := func(change func(l *engine.Linear)) engine.Linear {
 		l := engine.Linear{Op: "Conv", Rows: 4, Cols: 18, Outer: 1, Inner: 16, Conv: good}
 		change(&l)
@@ -263,6 +268,18 @@ func TestLinearIsValidated(t *testing.T) {
 		{"conv without groups", conv(func(l *engine.Linear) { l.Conv.Groups = 0 }), false},
 		{"conv without stride", conv(func(l *engine.Linear) { l.Conv.StrideH = 0 }), false},
 		{"conv with a huge pad", conv(func(l *engine.Linear) { l.Conv.PadTop = math.MaxInt }), false},
+		{"conv of one deep map", conv(deepen), true},
+		{"conv of a depth without a filter's", conv(func(l *engine.Linear) { l.Conv.D = 1 }), false},
+		{"conv of a filter's depth only", conv(func(l *engine.Linear) { l.Conv.KD = 1 }), false},
+		{"conv of another depth", conv(func(l *engine.Linear) { deepen(l); l.Conv.OD, l.Inner = 2, 32 }), false},
+		{"conv of a huge depth", conv(func(l *engine.Linear) {
+			deepen(l)
+			l.Conv.D, l.Conv.OD, l.Inner = 1<<30, 1<<30, 16<<(bits.UintSize-36)
+		}), false},
+		{"conv of a huge filter", conv(func(l *engine.Linear) {
+			deepen(l)
+			l.Conv.D, l.Conv.KD, l.Conv.C, l.Cols = 1<<30, 1<<30, 1<<30, 1<<30
+		}), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text, err := json.Marshal(c.linear)
@@ -281,6 +298,12 @@ func TestLinearIsValidated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deepen gives a convolution's maps a depth of 1.
+func deepen(l *engine.Linear) {
+	g := &l.Conv
+	g.D, g.KD, g.StrideD, g.DilationD, g.OD = 1, 1, 1, 1, 1
 }
 
 // sliced is a Remote whose layers are cut into slices, each run on its own.

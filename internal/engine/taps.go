@@ -9,7 +9,7 @@ import (
 )
 
 // Windows of any rank, forward and transposed, computed plainly: for what the
-// kernels do not know, which are convolutions of three and more dimensions or
+// kernels do not know, which are convolutions of four and more dimensions or
 // with weights that are computed, ConvTranspose, pools of three and more
 // dimensions and the indices of a MaxPool.
 

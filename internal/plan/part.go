@@ -77,6 +77,8 @@ func Units(l engine.Linear, kind string) (int, error) {
 		return 0, fmt.Errorf("it has %d groups, and a filter sees the channels of its group only: use channel or spatial", l.Conv.Groups)
 	case kind == Filter:
 		return l.Conv.C, nil
+	case kind == Spatial && l.Conv.OD > 1:
+		return l.Conv.OD, nil
 	case kind == Spatial && l.Conv.OH > 1:
 		return l.Conv.OH, nil
 	case kind == Spatial:
@@ -99,7 +101,7 @@ func cut(l engine.Linear, kind string, begin, end int, padded bool) (part, error
 	case Output, Channel:
 		if g.Groups > 1 {
 			in, out := g.C/g.Groups, g.M/g.Groups // channels of a group
-			p.in = span{outer: g.N, axis: g.C, inner: g.H * g.W, begin: begin * in, end: end * in}
+			p.in = span{outer: g.N, axis: g.C, inner: g.InputCells(), begin: begin * in, end: end * in}
 			p.linear.Conv.Groups, p.linear.Conv.C = end-begin, (end-begin)*in
 			begin, end = begin*out, end*out
 		}
@@ -111,10 +113,10 @@ func cut(l engine.Linear, kind string, begin, end int, padded bool) (part, error
 		p.in = span{outer: l.Outer, axis: l.Cols, inner: 1, begin: begin, end: end}
 		p.weights = span{outer: l.Rows, axis: l.Cols, inner: 1, begin: begin, end: end}
 	case Filter:
-		area := g.KH * g.KW
-		p.linear.Cols, p.linear.Conv.C = (end-begin)*area, end-begin
-		p.in = span{outer: g.N, axis: g.C, inner: g.H * g.W, begin: begin, end: end}
-		p.weights = span{outer: l.Rows, axis: g.C, inner: area, begin: begin, end: end}
+		taps := g.Taps()
+		p.linear.Cols, p.linear.Conv.C = (end-begin)*taps, end-begin
+		p.in = span{outer: g.N, axis: g.C, inner: g.InputCells(), begin: begin, end: end}
+		p.weights = span{outer: l.Rows, axis: g.C, inner: taps, begin: begin, end: end}
 	case Spatial:
 		if err := p.tile(g, begin, end, padded); err != nil {
 			return p, err
@@ -123,33 +125,39 @@ func cut(l engine.Linear, kind string, begin, end int, padded bool) (part, error
 	return p, p.linear.Validate()
 }
 
-// tile makes p the output rows [begin,end) of a map, or its output columns if
-// it has one row, with the input rows that they see.
-func (p *part) tile(g kernel.Conv2D, begin, end int, padded bool) error {
+// tile makes p the output cells [begin,end) along the first axis of a map that
+// has more than one, its planes, rows or columns, with the input that they see.
+func (p *part) tile(g kernel.Conv3D, begin, end int, padded bool) error {
 	t := &p.linear.Conv
-	size, stride, reach, before := &t.H, g.StrideH, (g.KH-1)*g.DilationH+1, &t.PadTop
-	after := &t.PadBottom
-	p.in = span{outer: g.N * g.C, axis: g.H, inner: g.W}
-	p.out = span{outer: g.N * g.M, axis: g.OH, inner: g.OW, begin: begin, end: end}
-	if g.OH == 1 {
-		size, stride, reach, before, after = &t.W, g.StrideW, (g.KW-1)*g.DilationW+1, &t.PadLeft, &t.PadRight
-		p.in = span{outer: g.N * g.C * g.H, axis: g.W, inner: 1}
-		p.out = span{outer: g.N * g.M, axis: g.OW, inner: 1, begin: begin, end: end}
-		t.OW = end - begin
-	} else {
-		t.OH = end - begin
+	var size, before, after, out *int
+	var stride, reach int
+	switch {
+	case g.OD > 1:
+		size, before, after, out = &t.D, &t.PadFront, &t.PadBack, &t.OD
+		stride, reach = g.StrideD, (g.KD-1)*g.DilationD+1
+		p.in = span{outer: g.N * g.C, axis: g.D, inner: g.H * g.W}
+	case g.OH > 1:
+		size, before, after, out = &t.H, &t.PadTop, &t.PadBottom, &t.OH
+		stride, reach = g.StrideH, (g.KH-1)*g.DilationH+1
+		p.in = span{outer: g.N * g.C * max(g.D, 1), axis: g.H, inner: g.W}
+	default:
+		size, before, after, out = &t.W, &t.PadLeft, &t.PadRight, &t.OW
+		stride, reach = g.StrideW, (g.KW-1)*g.DilationW+1
+		p.in = span{outer: g.N * g.C * max(g.D, 1) * g.H, axis: g.W, inner: 1}
 	}
+	p.out = span{outer: g.N * g.M, axis: *out, inner: g.OutputCells() / *out, begin: begin, end: end}
+	*out = end - begin
 	first := begin*stride - *before
 	last := (end-1)*stride - *before + reach
 	p.in.begin, p.in.end = max(first, 0), min(last, p.in.axis)
 	if p.in.begin >= p.in.end {
-		return fmt.Errorf("the tile of output rows %d to %d would see nothing but padding: use fewer workers or channel", begin, end-1)
+		return fmt.Errorf("the tile of output cells %d to %d would see nothing but padding: use fewer workers or channel", begin, end-1)
 	}
 	if padded {
 		p.in.begin, p.in.end = first, last
 	}
 	*before, *after = p.in.begin-first, last-p.in.end
 	*size = p.in.end - p.in.begin
-	p.linear.Inner = t.OH * t.OW
+	p.linear.Inner = t.OutputCells()
 	return nil
 }

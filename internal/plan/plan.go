@@ -10,7 +10,7 @@
 //	channel  … of groups  its groups' channels    all filters of whole groups
 //	input    dense        part of the input       columns of W: a partial sum
 //	filter   convolution  input channels          these of every filter: a partial sum
-//	spatial  convolution  a tile and its halo     rows of the output map
+//	spatial  convolution  a tile and its halo     rows of the output map, or planes or columns
 //
 //	cover      further slices                                      holds for
 //	parity     r whose weights are combinations of the data's      output, channel of one group

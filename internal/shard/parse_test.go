@@ -78,7 +78,7 @@ func TestParseLies(t *testing.T) {
 		{"huge batch", func(s []sliceMeta) { s[0].Linear.Outer = math.MaxInt }, "impossible shape"},
 		{"unknown operator", func(s []sliceMeta) { s[0].Linear.Op = "Softmax" }, "not a linear layer"},
 		{"geometry of no convolution", func(s []sliceMeta) { s[0].Linear.Op = "Conv" }, "convolution"},
-		{"geometry at a dense layer", func(s []sliceMeta) { s[0].Linear.Conv = kernel.Conv2D{N: 1} }, "geometry"},
+		{"geometry at a dense layer", func(s []sliceMeta) { s[0].Linear.Conv.N = 1 }, "geometry"},
 		{"layer twice", func(s []sliceMeta) { s[1].Layer = 0 }, "out of order"},
 		{"negative layer", func(s []sliceMeta) { s[0].Layer = -1 }, "out of order"},
 		{"wrong checksum of the weights", func(s []sliceMeta) { s[1].CRC++ }, "checksum of layer 3"},
@@ -196,10 +196,10 @@ func FuzzParse(f *testing.F) {
 	good := honest()
 	f.Add(assemble(make([]byte, 128), describe(f, good...)))
 	f.Add(assemble(nil, describe(f)))
-	conv := kernel.Conv2D{
+	conv := kernel.Conv3D{Conv2D: kernel.Conv2D{
 		N: 1, C: 2, H: 3, W: 3, M: 2, KH: 2, KW: 2, StrideH: 1, StrideW: 1,
 		DilationH: 1, DilationW: 1, Groups: 1, OH: 2, OW: 2,
-	}
+	}}
 	good[0].Linear = engine.Linear{Op: "Conv", Rows: 2, Cols: 8, Outer: 1, Inner: 4, Conv: conv}
 	f.Add(assemble(make([]byte, 128), describe(f, good...)))
 	f.Add([]byte(magic))

@@ -560,10 +560,10 @@ func TestNewRows(t *testing.T) {
 // A shard that a liar made: its checksums are right, but a result would be
 // beyond what the link carries. It is not held, and not a panic.
 func TestShardOfHugeResult(t *testing.T) {
-	conv := kernel.Conv2D{
+	conv := kernel.Conv3D{Conv2D: kernel.Conv2D{
 		N: 1, C: 1, H: 1, W: 1, M: 1, KH: 1, KW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
 		PadTop: 1 << 13, PadLeft: 1 << 13, OH: 1<<13 + 1, OW: 1<<13 + 1, // 256 MiB and a little
-	}
+	}}
 	linear := engine.Linear{Op: "Conv", Rows: 1, Cols: 1, Outer: 1, Inner: conv.OH * conv.OW, Conv: conv}
 	if err := linear.Validate(); err != nil {
 		t.Fatal(err)
