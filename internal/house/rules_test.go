@@ -29,6 +29,7 @@ var levels = map[string]int{
 	"internal/onnx":        2,
 	"internal/parity":      2,
 	"internal/link":        2,
+	"internal/wire":        2,
 	"internal/engine":      2,
 	"internal/rewrite":     3,
 	"internal/plan":        3,

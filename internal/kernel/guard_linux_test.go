@@ -170,3 +170,25 @@ func TestQuantGuardPages(t *testing.T) {
 		})
 	}
 }
+
+// TestGuardPagesOfConversions is that for what has other elements than float32.
+func TestGuardPagesOfConversions(t *testing.T) {
+	r := newRand(t)
+	for range 12 {
+		n := size(r, 70)
+		for _, after := range []bool{false, true} {
+			x, h := guarded(t, uniform(r, n), after), guarded(t, make([]uint16, n), after)
+			y, b := guarded(t, x, after), guarded(t, make([]byte, n), after)
+			for _, level := range levels() {
+				atLevel(t, level, func() {
+					ToHalf(h, x, 4)
+					FromHalf(y, h, 0.25)
+					Extremes(x)
+					Magnitude(x)
+					QuantizeBytes(b, x, 0.01, false, 128)
+					DequantizeBytes(y, Bytes{Data: b, Zero: 128}, 0.01)
+				})
+			}
+		}
+	}
+}

@@ -147,10 +147,26 @@ func addOuter(c []int32, ldc int, u, v []int32) { addOuterPortable(c, ldc, u, v)
 
 func widen(dst []int16, x []byte, flip byte) { widenPortable(dst, x, flip) }
 
-func quantize(dst []byte, x []float32, scale float32, l limits) { quantizePortable(dst, x, scale, l) }
+func quantize(dst []byte, x []float32, scale float32, l limits) {
+	done := 0
+	if neon && len(x) >= 8 {
+		done = len(x) &^ 7
+		quantizeNEON(&dst[0], &x[0], done, int(l.zero), scale, l.lo, l.hi)
+	}
+	quantizePortable(dst[done:], x[done:], scale, l)
+}
 
 func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32) {
-	dequantizePortable(dst, x, signed, scale, zero)
+	done := 0
+	if neon && len(x) >= 8 {
+		done = len(x) &^ 7
+		if signed {
+			dequantizeSignedNEON(&dst[0], &x[0], done, int(zero), scale)
+		} else {
+			dequantizeUnsignedNEON(&dst[0], &x[0], done, int(zero), scale)
+		}
+	}
+	dequantizePortable(dst[done:], x[done:], signed, scale, zero)
 }
 
 func dealBytes(even, odd, x []byte) { dealBytesPortable(even, odd, x) }

@@ -62,6 +62,14 @@ func main() {
 	dealBytes(a)
 	a.write(filepath.Join(*out, "gen_int8_amd64"))
 
+	a = &asm{arch: "amd64"}
+	convertAMD64(a)
+	a.write(filepath.Join(*out, "gen_convert_amd64"))
+
+	a = &asm{arch: "arm64"}
+	convertNEON(a)
+	a.write(filepath.Join(*out, "gen_convert_arm64"))
+
 	a = &asm{arch: "arm64"}
 	gemmNEON(a, "gemmTilesNEON", false)
 	gemmNEON(a, "gemmTilesInOrderNEON", true)

@@ -12,11 +12,14 @@ import (
 // Instructions on four lanes of single precision that Go's assembler lacks (Arm
 // ARM DDI 0487, C7.2), without their registers.
 var neonWords = map[string]int{
-	"FADD":  0x4e20d400,
-	"FSUB":  0x4ea0d400,
-	"FMUL":  0x6e20dc00,
-	"FMAX":  0x4e20f400,
-	"FCMGT": 0x6ea0e400,
+	"FADD":   0x4e20d400,
+	"FSUB":   0x4ea0d400,
+	"FMUL":   0x6e20dc00,
+	"FDIV":   0x6e20fc00,
+	"FMAX":   0x4e20f400,
+	"FMIN":   0x4ea0f400,
+	"FMAXNM": 0x4e20c400,
+	"FCMGT":  0x6ea0e400,
 }
 
 // vector is Vd.4S = Vn.4S op Vm.4S.
