@@ -36,6 +36,10 @@ type LostError = coordinator.LostError
 // InputError says which input does not fit the model.
 type InputError = engine.InputError
 
+// BusyError refuses a request because too many wait already, and says when to
+// come again. Nothing of the request was begun.
+type BusyError = coordinator.BusyError
+
 // ErrClosed is returned for requests after Close.
 var ErrClosed = coordinator.ErrClosed
 
@@ -51,6 +55,7 @@ type Options struct {
 	Redundancy  string // parity (default), replicate or none
 	Threads     int    // for computing, of each worker and of this process; default 1
 	Concurrency int    // requests in flight at once; more wait. Default 8
+	Waiting     int    // requests that may wait; more get a *BusyError. Default 16 for each of Concurrency, negative for none
 	// WorkerCommand starts a worker process on this machine: the path of the
 	// starling program and "worker". It is needed if Workers is not 0.
 	WorkerCommand []string
@@ -76,7 +81,7 @@ func Open(path string, opt Options) (*Model, error) {
 	f, err := flock.Start(context.Background(), g, flock.Config{
 		Plan:        plan.Options{Data: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy},
 		Threads:     opt.Threads,
-		Concurrency: opt.Concurrency, Command: opt.WorkerCommand, Log: opt.Log,
+		Concurrency: opt.Concurrency, Waiting: opt.Waiting, Command: opt.WorkerCommand, Log: opt.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -88,7 +93,8 @@ func Open(path string, opt Options) (*Model, error) {
 func (m *Model) Inputs() []Value { return m.inputs }
 
 // Infer runs one request and returns its outputs, which the caller owns. The
-// inputs are not kept.
+// inputs are not kept. When ctx ends it returns at once and the workers stop
+// computing for it.
 func (m *Model) Infer(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error) {
 	var answer coordinator.Answer
 	if err := m.flock.Infer(ctx, inputs, &answer); err != nil {

@@ -38,6 +38,11 @@ type Config struct {
 	// Concurrency is how many requests are in flight at once; the next one
 	// waits. Each costs the model's activations in memory. Default 8.
 	Concurrency int
+	// Waiting is how many requests may wait for their turn, which comes in the
+	// order of asking; one more is refused with a *BusyError. More smooths bursts,
+	// less tells a client sooner that it sends too much. Default 16 for each of
+	// Concurrency; negative lets none wait.
+	Waiting int
 	// Grace: where a data slice is still out at the k-th arrival, it is waited
 	// for this many times as long as the k-th took, if its worker was on time
 	// before. More decodes less in a healthy flock (undecoded results have the
@@ -110,6 +115,8 @@ type Coordinator struct {
 	usual   []atomic.Int64 // by layer: nanoseconds from scatter to the k-th result, smoothed
 	number  atomic.Uint64  // of the last request
 	damaged atomic.Uint64  // results with a wrong checksum
+	waiting atomic.Int64   // requests in enter
+	took    atomic.Int64   // nanoseconds that a request takes once it has entered, smoothed
 
 	mu      sync.Mutex   // guards the fields below and the members' connections
 	shards  []shard.Info // by worker; the slice is replaced, never written
@@ -136,6 +143,9 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	}
 	if cfg.Concurrency <= 0 {
 		cfg.Concurrency = 8
+	}
+	if cfg.Waiting == 0 {
+		cfg.Waiting = 16 * cfg.Concurrency
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = 1
@@ -286,21 +296,15 @@ type Recovered struct {
 }
 
 // Infer runs one request: inputs in the graph's input order, not kept. On an
-// error the answer is undefined. The error is an *engine.InputError, a
-// *LostError, ErrClosed or ctx's.
+// error the answer is undefined. The error is a *BusyError, an
+// *engine.InputError, a *LostError, ErrClosed or ctx's.
 func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer *Answer) error {
-	var l *call
-	select {
-	case l = <-c.idle:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.ctx.Done():
-		return ErrClosed
-	}
-	if l == nil {
-		l = newCall(c)
+	l, err := c.enter(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { c.idle <- l }()
+	begin := time.Now()
 	answer.Decoded, answer.Recomputed, answer.Wrong = answer.Decoded[:0], answer.Recomputed[:0], answer.Wrong[:0]
 	answer.Late, answer.Decoding = 0, 0
 	answer.Request = c.number.Add(1)
@@ -323,6 +327,7 @@ func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer
 		}
 	}
 	answer.Outputs = answer.Outputs[:len(outputs)]
+	learn(&c.took, time.Since(begin))
 	return nil
 }
 

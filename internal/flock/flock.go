@@ -29,6 +29,7 @@ type Config struct {
 	Plan        plan.Options // without workers everything runs in this process
 	Threads     int          // for computing, of each worker and of the coordinator; 0 is 1
 	Concurrency int          // requests in flight at once; see coordinator.Config
+	Waiting     int          // and waiting; see there
 	Speed       float64      // of the workers, for labs; see worker.Config
 	Faults      []Fault      // strike in the requests they name
 
@@ -103,7 +104,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	}
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
-		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency,
+		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency, Waiting: cfg.Waiting,
 		Audit: cfg.Audit, OnScatter: f.faults.scattered, Log: cfg.Log,
 	})
 	if err != nil || p.N() == 0 {
