@@ -68,7 +68,11 @@ func TestBusy(t *testing.T) {
 		// A worker computes for one request at a time, so seven take seven times as
 		// long as one.
 		for range 7 {
-			clients.Go(func() { l.infer() })
+			clients.Go(func() {
+				if err := l.c.Infer(context.Background(), in, &coordinator.Answer{}); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		synctest.Wait()
 		one := time.Duration(len(l.plan.Layers)) * delay
