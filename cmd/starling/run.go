@@ -63,6 +63,7 @@ uniform random tensor in [-1, 1) is used.`,
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
+	f.IntVar(&o.config.Spares, "spares", 0, "workers more than the plan needs: one takes the place of a lost, hung or lying one")
 	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1, wrong:w1; repeatable")
 	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")
 	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
@@ -92,6 +93,10 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--concurrency %d is not from 1 to %d", o.concurrency, coordinator.MaxConcurrency)
 	case c.Threads < 1 || c.Threads > kernel.MaxThreads:
 		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
+	case c.Spares < 0 || c.Spares > coordinator.MaxSpares:
+		return usage(cmd, "--spares %d is not from 0 to %d", c.Spares, coordinator.MaxSpares)
+	case c.Spares > 0 && c.Plan.Workers() == 0:
+		return usage(cmd, "--workers 0 has no worker for --spares %d to stand in for", c.Spares)
 	case !(c.Audit >= 0 && c.Audit <= 1):
 		return usage(cmd, "--audit %v is not a share from 0 to 1", c.Audit)
 	case !(c.Speed > 0 && c.Speed <= 1):
@@ -107,7 +112,7 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		if err != nil {
 			return usage(cmd, "%v", err)
 		}
-		switch workers := c.Plan.Workers(); {
+		switch workers := c.Plan.Workers() + c.Spares; {
 		case workers == 0:
 			return usage(cmd, "--workers 0 has no worker for --fault %s", spec)
 		case fault.Worker >= workers:
@@ -175,7 +180,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 		return err
 	}
 	defer answers.abort()
-	workers := o.config.Plan.Workers()
+	workers := o.config.Plan.Workers() + o.config.Spares
 	if workers > 0 {
 		if err := makeStateDir(o.config.StateDir); err != nil {
 			return err
@@ -341,6 +346,9 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 	if f.Plan.N() > 0 {
 		fmt.Fprintf(t, "slices\t%d decoded, %d recomputed here, %d late, %d damaged\n", r.Decoded, r.Recomputed, r.Late, r.Wrong)
 	}
+	if h := r.Redundancy; h != nil {
+		fmt.Fprintf(t, "redundancy\t%s\n", redundancy(h))
+	}
 	l := r.Latency
 	fmt.Fprintf(t, "latency ms\tp50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n", l.P50, l.P90, l.P99, l.P999, l.Max)
 	if len(r.Workers) > 0 {
@@ -348,12 +356,29 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 		if err := t.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintln(t, "worker\tstate\tslices\tMB moved\tanswered\tlate\tdecoded for")
+		fmt.Fprintln(t, "worker\tstate\tplace\tslices\tMB moved\tanswered\tlate\tdecoded for")
 		for _, s := range r.Workers {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%d\t%d\t%d\n", s.ID, s.State, s.Slices, float64(s.Bytes)/1e6, s.Answered, s.Late, s.DecodedFor)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.1f\t%d\t%d\t%d\n", s.ID, s.State, s.Place, s.Slices, float64(s.Bytes)/1e6, s.Answered, s.Late, s.DecodedFor)
 		}
 	}
 	return t.Flush()
+}
+
+// redundancy says how many workers could still be lost, and how it healed.
+func redundancy(h *flock.Redundancy) string {
+	var text string
+	switch {
+	case h.Now < 0:
+		text = fmt.Sprintf("none of %d: slices are missing", h.Planned)
+	case h.Now < h.Planned:
+		text = fmt.Sprintf("%d of %d more workers may be lost", h.Now, h.Planned)
+	default:
+		text = fmt.Sprintf("full: %d more may be lost", h.Now)
+	}
+	if h.Healed > 0 {
+		text += fmt.Sprintf("; healed %d×, within %.0f ms", h.Healed, h.HealMs)
+	}
+	return text
 }
 
 func planned(f *flock.Flock) string {

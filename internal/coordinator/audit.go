@@ -150,7 +150,10 @@ func (l *call) blame(layer, u int) {
 	w := l.slices[u].worker
 	w.wrong.Add(1)
 	w.quarantined.Store(true)
-	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: u, Worker: w.slot})
+	l.c.mu.Lock()
+	l.c.announce()
+	l.c.mu.Unlock()
+	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: u, Worker: w.number})
 	l.c.log.Warn("worker gave a wrong result and gets no more work", "worker", w.name,
 		"request", l.request, "layer", l.c.plan.Layers[layer].Node, "slice", u)
 }

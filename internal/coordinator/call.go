@@ -110,8 +110,8 @@ func (l *call) scatter(number int, dst, x []float32) {
 	}
 	l.mu.Unlock()
 	for s, w := range layer.Workers {
-		m := c.members[w]
 		c.mu.Lock()
+		m := c.places[w]
 		conn, ready := m.conn, m.ready && !m.quarantined.Load()
 		c.mu.Unlock()
 		p := part{state: pending, conn: conn, worker: m}
@@ -445,7 +445,7 @@ func (l *call) recompute(layer int, x []float32) error {
 		err = fmt.Errorf("compute slice %d of layer %s here: %w", j, pl.Node, err)
 	} else {
 		l.place(pl, j, out, l.scratch.result)
-		l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: j, Worker: worker.slot})
+		l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: j, Worker: worker.number})
 	}
 	l.mu.Lock()
 	p.state = state
@@ -478,8 +478,7 @@ func (l *call) settle(layer int, err error) {
 	for s, p := range l.slices {
 		switch {
 		case p.state == arrived && p.worker != nil:
-			p.worker.answered.Add(1)
-			p.worker.late.Store(false)
+			p.worker.onTime()
 		case p.state == pending && missing && err == nil:
 			l.giveUp(layer, s)
 		case p.state == pending:
@@ -490,9 +489,7 @@ func (l *call) settle(layer int, err error) {
 
 // giveUp goes on without a result that may still come.
 func (l *call) giveUp(layer, s int) {
-	w := l.slices[s].worker
-	w.missed.Add(1)
-	w.late.Store(true)
+	l.c.overdue(l.slices[s].worker)
 	l.answer.Late++
 	l.cancel(layer, s)
 }

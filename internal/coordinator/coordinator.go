@@ -60,14 +60,26 @@ type Config struct {
 	// against each other; who gave a wrong one is quarantined. Whatever is
 	// slow is waited for then. Default 0.
 	Audit float64
+	// Spares is how many workers more than the plan has may join. A spare holds
+	// the shard of one place, and takes that place or another one when it is
+	// vacant. Each costs its memory and the sending of a shard. Default 0.
+	Spares int
+	// Moment is how long a place is left to a worker that is gone before a spare
+	// is sent its shard; one that holds the shard takes the place at once. More
+	// spares the link when a worker merely restarts, less heals sooner when one
+	// is gone for good. Default 1 s.
+	Moment time.Duration
 	// OnScatter, if set, is called in each request when a split layer's input
 	// has been handed to the workers. It must not block.
 	OnScatter func(request uint64, layer int)
 	Log       *slog.Logger // nil logs nothing
 }
 
-// MaxConcurrency is the most that Config.Concurrency may be.
-const MaxConcurrency = 1024
+// The most that Config.Concurrency and Config.Spares may be.
+const (
+	MaxConcurrency = 1024
+	MaxSpares      = 256
+)
 
 const (
 	graceFloor    = 2 * time.Millisecond  // a scheduler's hiccup is not lateness
@@ -111,7 +123,7 @@ type Coordinator struct {
 	// longer than that costs the connection.
 	largest uint32
 
-	members []*member
+	members []*member      // the plan's workers, then the spares
 	usual   []atomic.Int64 // by layer: nanoseconds from scatter to the k-th result, smoothed
 	number  atomic.Uint64  // of the last request
 	damaged atomic.Uint64  // results with a wrong checksum
@@ -119,11 +131,15 @@ type Coordinator struct {
 	took    atomic.Int64   // nanoseconds that a request takes once it has entered, smoothed
 
 	mu      sync.Mutex   // guards the fields below and the members' connections
-	shards  []shard.Info // by worker; the slice is replaced, never written
+	shards  []shard.Info // by place; the slice is replaced, never written
+	places  []*member    // by worker of the plan: who has its place
 	calls   map[uint64]*call
 	strange int           // connections that are not admitted yet
 	changed chan struct{} // closed and renewed when a member's state changes
+	health  health
 	closed  bool
+
+	tardy chan struct{} // one element: a member has become late
 
 	idle chan *call // sessions at rest; capacity Concurrency
 
@@ -153,8 +169,14 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	if cfg.Patience == 0 {
 		cfg.Patience = 4
 	}
+	if cfg.Moment == 0 {
+		cfg.Moment = time.Second
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Spares < 0 || cfg.Spares > MaxSpares {
+		return nil, fmt.Errorf("%d spares: there are 0 to %d", cfg.Spares, MaxSpares)
 	}
 	if cfg.Concurrency > MaxConcurrency {
 		return nil, fmt.Errorf("%d requests at once: the limit is %d", cfg.Concurrency, MaxConcurrency)
@@ -168,6 +190,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		calls:   make(map[uint64]*call),
 		made:    make(map[string]bool),
 		changed: make(chan struct{}),
+		tardy:   make(chan struct{}, 1),
 		idle:    make(chan *call, cfg.Concurrency),
 		usual:   make([]atomic.Int64, len(p.Layers)),
 	}
@@ -196,13 +219,24 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		return nil, err
 	}
 	c.local = newFallback(g, p)
-	for i := range p.N() {
-		c.members = append(c.members, &member{slot: i, name: fmt.Sprintf("w%d", i+1)})
+	for i := range p.N() + cfg.Spares {
+		m := &member{number: i, name: fmt.Sprintf("w%d", i+1), place: none, shard: none, since: time.Now()}
+		if i < p.N() {
+			m.place = i
+			c.places = append(c.places, m)
+		}
+		c.members = append(c.members, m)
 	}
+	c.health.lost = make([]bool, p.N())
+	c.health.planned = p.Margin(c.health.lost)
+	c.health.least = c.health.planned
 	for range cfg.Concurrency {
 		c.idle <- nil // made when first needed
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if p.N() > 0 && cfg.Spares > 0 {
+		c.conns.Go(c.heal)
+	}
 	return c, nil
 }
 
@@ -251,14 +285,24 @@ func (c *Coordinator) Attach(conn *link.Conn) error {
 	return nil
 }
 
-// WaitReady waits until every worker serves its shard. The error wraps ctx's
-// cause, or is ErrClosed.
+// WaitReady waits until every place of the plan has a worker that serves its
+// shard. The error wraps ctx's cause, or is ErrClosed.
 func (c *Coordinator) WaitReady(ctx context.Context) error {
+	return c.waitAll(ctx, "not ready", func(m *member) bool { return m.ready || m.place == none })
+}
+
+// WaitComplete is WaitReady that waits for every spare too to hold a shard.
+func (c *Coordinator) WaitComplete(ctx context.Context) error {
+	return c.waitAll(ctx, "not ready", func(m *member) bool { return m.ready })
+}
+
+// waitAll waits until all members are as is says; those that are not are what.
+func (c *Coordinator) waitAll(ctx context.Context, what string, is func(*member) bool) error {
 	for {
 		c.mu.Lock()
 		changed, missing := c.changed, 0
 		for _, m := range c.members {
-			if !m.ready {
+			if !is(m) {
 				missing++
 			}
 		}
@@ -271,7 +315,7 @@ func (c *Coordinator) WaitReady(ctx context.Context) error {
 		case <-c.ctx.Done():
 			return ErrClosed
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d workers are not ready: %w", missing, len(c.members), context.Cause(ctx))
+			return fmt.Errorf("%d of %d workers are %s: %w", missing, len(c.members), what, context.Cause(ctx))
 		}
 	}
 }
@@ -292,7 +336,7 @@ type Answer struct {
 type Recovered struct {
 	Layer  int // of the plan
 	Slice  int
-	Worker int // who held it, from 0
+	Worker int // who held it, from 0; see Status
 }
 
 // Infer runs one request: inputs in the graph's input order, not kept. On an

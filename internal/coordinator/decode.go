@@ -50,7 +50,7 @@ func (l *call) decode(layer int, dst, x []float32) error {
 	for _, j := range missed {
 		w := l.slices[j].worker
 		w.decoded.Add(1)
-		l.answer.Decoded = append(l.answer.Decoded, Recovered{Layer: layer, Slice: j, Worker: w.slot})
+		l.answer.Decoded = append(l.answer.Decoded, Recovered{Layer: layer, Slice: j, Worker: w.number})
 	}
 	l.answer.Decoding += time.Since(begin)
 	return nil

@@ -226,7 +226,7 @@ func inLab(t *testing.T, p *prepared, cfg coordinator.Config, test func(t *testi
 			t.Fatal(err)
 		}
 		l := &lab{prepared: p, t: t, c: c, r: r}
-		for i := range p.plan.N() {
+		for i := range p.plan.N() + cfg.Spares {
 			l.machines = append(l.machines, &machine{lab: l, slot: i, dir: p.dir})
 		}
 		defer func() {
@@ -253,7 +253,7 @@ func (l *lab) start(but ...int) {
 	}
 	synctest.Wait()
 	for i, s := range l.c.Status() {
-		if (s.State == coordinator.Ready) == off[i] {
+		if (s.State == coordinator.Ready || s.State == coordinator.Spare) == off[i] {
 			l.t.Fatalf("worker %d is %s", i, s.State)
 		}
 	}

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"starling/internal/frame"
 	"starling/internal/link"
+	"starling/internal/shard"
 )
 
 const (
@@ -21,22 +24,26 @@ const (
 	chunkSize = 1 << 20
 )
 
-// member is one worker's place in the flock: its slices, and whoever serves
-// them at the moment.
+// member is one worker of the flock, whether it is connected or not. It has one
+// of the plan's places, whose slices it computes, or is a spare.
 type member struct {
-	slot int
-	name string
+	number int // from 0
+	name   string
 
 	// Guarded by Coordinator.mu.
-	id    string     // of the worker that has or last had this place
-	conn  *link.Conn // nil while nobody is there
+	id    string     // of the worker that is or last was this member
+	conn  *link.Conn // nil while it is gone
+	place int        // none of a spare
+	shard int        // the place whose shard it holds or was told to hold; the last one while it is gone
 	ready bool       // the shard is held
-	// version counts the shards that this place has had: one that is ready with
-	// an earlier one is not ready.
+	// version counts the Assigns on conn: who is ready with an earlier shard is
+	// not ready.
 	version uint64
+	since   time.Time // when conn or ready were last lost
 
-	late        atomic.Bool // its last result was not in time
-	quarantined atomic.Bool // a result of its was wrong: it gets no more work
+	late        atomic.Bool  // its last result was not in time
+	lateSince   atomic.Int64 // Unix nanoseconds
+	quarantined atomic.Bool  // a result of its was wrong: it gets no more work
 
 	answered, missed, decoded, wrong atomic.Int64
 	bytesOut, bytesIn                atomic.Uint64 // of connections that have ended
@@ -48,12 +55,14 @@ type State string
 // The states of a worker.
 const (
 	Gone    State = "gone"    // no connection
-	Joining State = "joining" // connected, does not hold its shard yet
-	Ready   State = "ready"
-	Late    State = "late" // holds its shard; its last result was not waited for
+	Joining State = "joining" // connected or back again, does not hold its shard yet
+	Ready   State = "ready"   // healthy
+	Late    State = "late"    // holds its shard; its last result was not waited for
+	Hung    State = "hung"    // late for hungAfter and longer, though its heartbeat goes on
+	Spare   State = "spare"   // has no place
 
 	// Quarantined: an audit found a result of its wrong, and it gets no more
-	// work. It stays so until another worker takes its place.
+	// work. It stays so until another worker becomes this member.
 	Quarantined State = "quarantined"
 )
 
@@ -61,43 +70,81 @@ const (
 type WorkerStatus struct {
 	ID         string `json:"id"`
 	State      State  `json:"state"`
-	Slices     int    `json:"slices"`      // that it holds, one a layer
+	Slices     int    `json:"slices"`      // that it computes
 	Bytes      uint64 `json:"bytes"`       // sent to it and received from it
 	Answered   int64  `json:"answered"`    // results taken in time
 	Late       int64  `json:"late"`        // results that were not waited for
 	DecodedFor int64  `json:"decoded_for"` // its data slices that parity gave instead
+	Place      string `json:"place"`       // "w2" if it has that worker's place; "" of a spare
 	Wrong      int64  `json:"-"`           // results that an audit found wrong
 }
 
-// Status returns the workers in order.
+// Status returns the plan's workers and then the spares, in order.
 func (c *Coordinator) Status() []WorkerStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := make([]WorkerStatus, len(c.members))
 	for i, m := range c.members {
 		s := WorkerStatus{
-			ID: m.name, State: Gone, Slices: len(c.plan.Layers),
+			ID: m.name, State: m.state(time.Now()),
 			Wrong: m.wrong.Load(), Answered: m.answered.Load(), Late: m.missed.Load(), DecodedFor: m.decoded.Load(),
 			Bytes: m.bytesOut.Load() + m.bytesIn.Load(),
+		}
+		if m.place != none {
+			s.Place, s.Slices = c.members[m.place].name, len(c.plan.Layers)
 		}
 		if m.conn != nil {
 			st := m.conn.Stats()
 			s.Bytes += st.BytesIn + st.BytesOut
-			switch {
-			case !m.ready:
-				s.State = Joining
-			case m.quarantined.Load():
-				s.State = Quarantined
-			case m.late.Load():
-				s.State = Late
-			default:
-				s.State = Ready
-			}
 		}
 		out[i] = s
 	}
 	return out
 }
+
+// state is as of now; Coordinator.mu is held.
+func (m *member) state(now time.Time) State {
+	switch {
+	case m.conn == nil:
+		return Gone
+	case m.quarantined.Load():
+		return Quarantined
+	case m.place == none:
+		return Spare
+	case !m.ready:
+		return Joining
+	case m.hung(now):
+		return Hung
+	case m.late.Load():
+		return Late
+	default:
+		return Ready
+	}
+}
+
+// overdue notes that a result of m was not waited for.
+func (c *Coordinator) overdue(m *member) {
+	m.missed.Add(1)
+	if m.late.Load() {
+		return
+	}
+	m.lateSince.Store(time.Now().UnixNano())
+	m.late.Store(true)
+	c.wake()
+}
+
+// onTime notes that one came in time.
+func (m *member) onTime() {
+	m.answered.Add(1)
+	m.late.Store(false)
+}
+
+// hung says whether the member has been late for too long to be hoped for.
+func (m *member) hung(now time.Time) bool {
+	return m.late.Load() && !now.Before(m.hungFrom())
+}
+
+func (m *member) hungFrom() time.Time { return time.Unix(0, m.lateSince.Load()).Add(hungAfter) }
 
 // Wrong is the number of results that audits found wrong.
 func (c *Coordinator) Wrong() (n uint64) {
@@ -149,7 +196,7 @@ func (c *Coordinator) attend(conn *link.Conn) {
 	c.log.Info("worker left", "worker", m.name, "cause", err)
 }
 
-// admit reads the Hello and gives the worker a place and its shard.
+// admit reads the Hello and finds which member the worker is.
 func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 	tooLate := time.AfterFunc(helloTime, func() { conn.Close() })
 	defer tooLate.Stop()
@@ -173,7 +220,7 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 	case hello.ID == "":
 		return nil, c.refuse(conn, "it has no ID")
 	}
-	m, old := c.place(hello, conn)
+	m, old := c.seat(hello, conn)
 	if m == nil {
 		return nil, c.refuse(conn, fmt.Sprintf("all %d places of the flock are taken", len(c.members)))
 	}
@@ -181,29 +228,30 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 		old.Close()
 	}
 	conn.LimitPayload(c.largest)
-	if err := conn.SendInfo(c.ctx, frame.Welcome, &frame.WelcomeInfo{Worker: m.name}); err != nil {
-		c.leave(m, conn)
-		return nil, err
-	}
-	if err := c.assign(c.ctx, m, conn); err != nil {
-		c.leave(m, conn)
-		return nil, err
-	}
 	return m, nil
 }
 
-// assign tells a worker which shard to hold.
-func (c *Coordinator) assign(ctx context.Context, m *member, conn *link.Conn) error {
-	c.mu.Lock()
-	info, version := c.shards[m.slot], m.version
-	c.mu.Unlock()
-	raw, err := frame.Marshal(&frame.AssignInfo{SHA256: info.SHA256, Size: info.Size})
+// assign tells a member which place's shard to hold; c.mu is held. It is false
+// if the connection cannot take that now.
+func (c *Coordinator) assign(m *member, place int) bool {
+	info := c.shards[place]
+	if !tell(m.conn, frame.Header{Type: frame.Assign, Request: m.version + 1}, &frame.AssignInfo{SHA256: info.SHA256, Size: info.Size}) {
+		return false
+	}
+	m.shard, m.ready = place, false
+	m.version++
+	return true
+}
+
+// tell is TrySend of an info.
+func tell(conn *link.Conn, h frame.Header, info frame.Info) bool {
+	raw, err := frame.Marshal(info)
 	if err != nil {
-		return err
+		panic(err) // neither our names nor our shards are such
 	}
 	p := link.PayloadOf(raw)
 	defer p.Release()
-	return conn.Send(ctx, frame.Header{Type: frame.Assign, Request: version}, p)
+	return conn.TrySend(h, p)
 }
 
 // refuse tells the worker why, and returns it as an error.
@@ -216,29 +264,41 @@ func (c *Coordinator) refuse(conn *link.Conn, reason string) error {
 	return errors.Join(errors.New(reason), err, conn.Flush(ctx))
 }
 
-// place finds the worker's place and puts conn there: the place it had, the one
-// it names, the first that nobody ever had, the first that is empty. It returns
-// nil if there is none, and the connection that it took the place of, if any.
-func (c *Coordinator) place(hello frame.HelloInfo, conn *link.Conn) (m *member, old *link.Conn) {
+// seat finds which member the worker is, and tells it what to hold: the one it
+// was, the one it names, the first that nobody ever was, the first that is gone,
+// one with a place if possible. It returns nil if there is none, and the
+// connection that it took the place of, if any.
+func (c *Coordinator) seat(hello frame.HelloInfo, conn *link.Conn) (m *member, old *link.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, fits := range []func(*member) bool{
 		func(m *member) bool { return m.id == hello.ID },
 		func(m *member) bool { return m.id == "" && m.name == hello.Name },
 		func(m *member) bool { return m.id == "" },
+		func(m *member) bool { return m.conn == nil && m.place != none },
 		func(m *member) bool { return m.conn == nil },
 	} {
-		for _, m := range c.members {
-			if fits(m) {
-				old = m.conn
-				if m.id != hello.ID {
-					m.quarantined.Store(false)
-				}
-				m.id, m.conn, m.ready = hello.ID, conn, false
-				m.late.Store(false)
-				return m, old
-			}
+		i := slices.IndexFunc(c.members, fits)
+		if i < 0 {
+			continue
 		}
+		m, old = c.members[i], c.members[i].conn
+		if m.id != hello.ID {
+			m.quarantined.Store(false)
+		}
+		m.id, m.conn, m.ready, m.since = hello.ID, conn, false, time.Now()
+		m.version = math.MaxUint64 // the first Assign is number 0
+		m.late.Store(false)
+		if m.place != none {
+			m.shard = m.place
+		}
+		// Its queue is empty: what it does not take, it has ended for.
+		tell(conn, frame.Header{Type: frame.Welcome}, &frame.WelcomeInfo{Worker: m.name})
+		if m.shard != none && (m.place != none || !m.quarantined.Load()) {
+			c.assign(m, m.shard)
+		}
+		c.announce()
+		return m, old
 	}
 	return nil, nil
 }
@@ -264,7 +324,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 				"cause", frame.Reason(string(payload)))
 			c.result(m, h, nil)
 		case frame.Want:
-			if err := c.sendShard(m, conn, int64(h.Request)); err != nil {
+			if err := c.sendShard(m, conn, h.Layer, int64(h.Request)); err != nil {
 				return err
 			}
 		case frame.Ready:
@@ -290,14 +350,14 @@ func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
 func (c *Coordinator) setReady(m *member, conn *link.Conn, version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.conn == conn && m.version == version {
+	if m.conn == conn && m.version == version && m.shard != none {
 		m.ready = true
 		c.announce()
 	}
 }
 
-// leave gives up what requests expect from conn, and empties its place unless
-// another connection took it over.
+// leave gives up what requests expect from conn, and notes that the member is
+// gone unless it has another connection.
 func (c *Coordinator) leave(m *member, conn *link.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -308,22 +368,37 @@ func (c *Coordinator) leave(m *member, conn *link.Conn) {
 		l.connLost(conn)
 	}
 	if m.conn == conn {
-		m.conn, m.ready = nil, false
+		m.conn, m.ready, m.since = nil, false, time.Now()
 		c.announce()
 	}
 }
 
-// announce wakes those who wait for a change of state; c.mu is held.
+// announce notes a change of state and wakes those who wait for one; c.mu is
+// held.
 func (c *Coordinator) announce() {
+	c.examine(time.Now())
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// sendShard sends the member's shard from byte offset on.
-func (c *Coordinator) sendShard(m *member, conn *link.Conn, offset int64) error {
+// wanted is which shard the member was told to hold by its latest Assign, if
+// that is the one meant.
+func (c *Coordinator) wanted(m *member, conn *link.Conn, version uint32) (shard.Info, bool) {
 	c.mu.Lock()
-	info := c.shards[m.slot]
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if m.conn != conn || uint32(m.version) != version || m.shard == none {
+		return shard.Info{}, false
+	}
+	return c.shards[m.shard], true
+}
+
+// sendShard sends the shard that the member was told to hold by its Assign of
+// that version, from byte offset on, until it is told to hold another one.
+func (c *Coordinator) sendShard(m *member, conn *link.Conn, version uint32, offset int64) error {
+	info, ok := c.wanted(m, conn, version)
+	if !ok {
+		return nil
+	}
 	if offset < 0 || offset > info.Size {
 		return fmt.Errorf("worker %s wants its shard from byte %d of %d", m.name, offset, info.Size)
 	}
@@ -332,20 +407,21 @@ func (c *Coordinator) sendShard(m *member, conn *link.Conn, offset int64) error 
 		return err
 	}
 	defer f.Close()
-	for offset < info.Size {
+	for offset < info.Size && ok {
 		p := link.NewPayload(int(min(chunkSize, info.Size-offset)))
 		_, err := f.ReadAt(p.Bytes(), offset)
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err == nil {
-			err = conn.Send(c.ctx, frame.Header{Type: frame.Chunk, Request: uint64(offset)}, p)
+			err = conn.Send(c.ctx, frame.Header{Type: frame.Chunk, Request: uint64(offset), Layer: version}, p)
 		}
 		offset += int64(len(p.Bytes()))
 		p.Release()
 		if err != nil {
 			return fmt.Errorf("send shard to worker %s: %w", m.name, err)
 		}
+		_, ok = c.wanted(m, conn, version)
 	}
 	return nil
 }

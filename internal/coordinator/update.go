@@ -62,7 +62,7 @@ type update struct {
 	c       *Coordinator
 	layer   int
 	weights []float32       // of the whole layer
-	patches [][]shard.Patch // by worker
+	patches [][]shard.Patch // by place
 	old     []shard.Info
 	shards  []shard.Info // new
 }
@@ -95,7 +95,7 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update
 	}
 	begin += first
 	end := begin + len(rows)/pl.Linear.Cols
-	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.members))}
+	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.places))}
 	copy(u.weights[begin*pl.Linear.Cols:], rows)
 	patches, err := shard.Patches(pl, layer, u.weights, begin, end)
 	if err != nil {
@@ -155,26 +155,26 @@ func (u *update) commit(ctx context.Context) {
 	conns := make([]*link.Conn, len(c.members))
 	c.mu.Lock()
 	c.shards = u.shards
-	for w, m := range c.members {
-		if u.patches[w] != nil {
-			m.ready, conns[w] = false, m.conn
+	for i, m := range c.members {
+		if m.shard != none && u.patches[m.shard] != nil {
+			m.ready, conns[i], m.since = false, m.conn, time.Now()
 			m.version++
 		}
 	}
 	c.announce()
 	c.mu.Unlock()
 	var sending sync.WaitGroup
-	for w, conn := range conns {
+	for i, conn := range conns {
 		if conn != nil {
-			sending.Go(func() { u.send(w, conn) })
+			sending.Go(func() { u.send(c.members[i], conn) })
 		}
 	}
 	sending.Wait()
 	for {
 		waiting := false
 		c.mu.Lock()
-		for w, m := range c.members {
-			waiting = waiting || conns[w] != nil && m.conn == conns[w] && !m.ready
+		for i, m := range c.members {
+			waiting = waiting || m.place != none && conns[i] != nil && m.conn == conns[i] && !m.ready
 		}
 		changed := c.changed
 		c.mu.Unlock()
@@ -189,7 +189,7 @@ func (u *update) commit(ctx context.Context) {
 		}
 		break
 	}
-	for w := range c.members {
+	for w := range c.places {
 		if u.patches[w] == nil {
 			continue
 		}
@@ -203,11 +203,15 @@ func (u *update) commit(ctx context.Context) {
 
 // send gives a worker the new rows and tells it which shard they make. One that
 // does not take them is let go: it gets its shard when it comes back.
-func (u *update) send(worker int, conn *link.Conn) {
-	ctx, cancel := context.WithTimeout(u.c.ctx, updateTime)
+func (u *update) send(m *member, conn *link.Conn) {
+	c := u.c
+	ctx, cancel := context.WithTimeout(c.ctx, updateTime)
 	defer cancel()
+	c.mu.Lock()
+	place, version := m.shard, m.version
+	c.mu.Unlock()
 	var err error
-	for _, p := range u.patches[worker] {
+	for _, p := range u.patches[place] {
 		if err != nil || 4*len(p.Rows) > frame.DefaultMaxPayload {
 			break // without the rows the worker asks for the whole shard
 		}
@@ -216,8 +220,14 @@ func (u *update) send(worker int, conn *link.Conn) {
 		rows.Release()
 	}
 	if err == nil {
-		err = u.c.assign(ctx, u.c.members[worker], conn)
+		err = conn.Flush(ctx)
 	}
+	c.mu.Lock()
+	// A spare may have been told to hold another place's shard meanwhile.
+	if err == nil && m.conn == conn && m.version == version && !c.assign(m, place) {
+		err = conn.Err()
+	}
+	c.mu.Unlock()
 	if err != nil {
 		conn.Close()
 	}

@@ -138,7 +138,7 @@ func (l *lab) update(node string, begin, n int) {
 	l.prepared = &after
 	l.checkDeployed()
 	for i, s := range l.c.Status() {
-		if s.State != coordinator.Ready {
+		if s.State != coordinator.Ready && s.State != coordinator.Spare {
 			l.t.Errorf("w%d is %s after an update", i+1, s.State)
 		}
 	}

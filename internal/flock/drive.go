@@ -37,6 +37,7 @@ type Report struct {
 	Latency     Latency                    `json:"latency_ms"`
 	DecodeMs    float64                    `json:"decode_ms"` // mean of all answered requests
 	FirstSHA256 string                     `json:"first_output_sha256"`
+	Redundancy  *Redundancy                `json:"redundancy,omitempty"` // nil without workers
 	Workers     []coordinator.WorkerStatus `json:"workers"`
 
 	// FirstLoss is why the first lost request was lost, LongestLoss how long
@@ -45,6 +46,15 @@ type Report struct {
 	LongestLoss time.Duration `json:"-"`
 	// Took is the latency of each request in order; 0 for a lost one.
 	Took []time.Duration `json:"-"`
+}
+
+// Redundancy is coordinator.Health at the end of a run.
+type Redundancy struct {
+	Planned int     `json:"planned"`
+	Least   int     `json:"least"`
+	Now     int     `json:"now"`
+	Healed  int     `json:"healed"`
+	HealMs  float64 `json:"heal_ms"` // from a loss to full redundancy at most
 }
 
 // Drive sends a load and reports. Requests that get no answer are counted, not
@@ -118,6 +128,10 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	}
 	r.Latency = LatencyOf(r.Took)
 	r.Workers = f.Status()
+	if f.Plan.N() > 0 {
+		h := f.Health()
+		r.Redundancy = &Redundancy{h.Planned, h.Least, h.Redundancy, h.Healed, milliseconds(h.Longest)}
+	}
 	r.Wrong = f.Damaged() + f.Coordinator.Wrong()
 	return r, nil
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Waiting     int          // and waiting; see there
 	Speed       float64      // of the workers, for labs; see worker.Config
 	Faults      []Fault      // strike in the requests they name
+	Spares      int          // workers more than the plan has; see coordinator.Config
 
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
@@ -79,8 +80,8 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 		return nil, err
 	}
 	for _, fault := range cfg.Faults {
-		if fault.Worker >= p.N() {
-			return nil, fmt.Errorf("fault %v: there are only %d workers, w1 to w%d", fault, p.N(), p.N())
+		if n := p.N() + cfg.Spares; fault.Worker >= n {
+			return nil, fmt.Errorf("fault %v: there are only %d workers, w1 to w%d", fault, n, n)
 		}
 	}
 	f = &Flock{Plan: p, faults: newInjector(cfg.Faults, len(p.Layers)/2)}
@@ -105,7 +106,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
 		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency, Waiting: cfg.Waiting,
-		Audit: cfg.Audit, OnScatter: f.faults.scattered, Log: cfg.Log,
+		Audit: cfg.Audit, Spares: cfg.Spares, OnScatter: f.faults.scattered, Log: cfg.Log,
 	})
 	if err != nil || p.N() == 0 {
 		return f, err
@@ -117,7 +118,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 		return f, err
 	}
 	f.serving.Go(func() { f.Serve(listener) })
-	f.workers, err = startWorkers(p.N(), cfg, listener.Addr().String(), filepath.Join(f.folder.path, "shards"), token)
+	f.workers, err = startWorkers(p.N()+cfg.Spares, cfg, listener.Addr().String(), filepath.Join(f.folder.path, "shards"), token)
 	if err != nil {
 		return f, err
 	}
@@ -131,7 +132,7 @@ func (f *Flock) waitReady(ctx context.Context, limit time.Duration) error {
 	defer cancel()
 	failed := make(chan error, 1)
 	go func() { failed <- f.workers.firstEnd(ctx); cancel() }()
-	err := f.WaitReady(ctx)
+	err := f.WaitComplete(ctx)
 	cancel()
 	if ended := <-failed; ended != nil {
 		return ended

@@ -17,8 +17,8 @@
 //	     5    1 type         Type
 //	     6    2 flags        meaning set by the type; 0 where it sets none
 //	     8    8 request      request number; in Want and Chunk a byte offset; in Update
-//	                     the first row; in Assign and Ready the shard's version
-//	    16    4 layer        layer of the plan
+//	                     the first row; in Assign and Ready the number of the Assign
+//	    16    4 layer        layer of the plan; in Want and Chunk the number of the Assign
 //	    20    4 slice        slice of the layer
 //	    24    4 nth          which of the worker's slices of that layer
 //	    28    4 length       bytes of payload, at most Limit(type)

@@ -1,5 +1,7 @@
 package plan
 
+import "slices"
+
 // Coverage is how much of a plan's losses cost nothing: no request, no
 // computing again, no waiting. It is exact, by enumeration; a code of r parity
 // slices gives any r lost results.
@@ -67,4 +69,46 @@ func (l *Layer) survives(lost []bool) bool {
 		}
 	}
 	return missing <= parities
+}
+
+// Margin is how many workers more, whichever they are, every layer can lose
+// when those are lost already: -1 if some layer lacks a result.
+func (p *Plan) Margin(lost []bool) int {
+	margin := p.Workers
+	for i := range p.Layers {
+		margin = min(margin, p.Layers[i].margin(lost))
+	}
+	return margin
+}
+
+func (l *Layer) margin(lost []bool) int {
+	held := make([]int, len(lost)) // results that only this worker still gives
+	left, fewest := 0, l.N()
+	for u := range l.Results() {
+		holders, one := 0, 0
+		for s := u; s < l.N(); s += l.Results() {
+			if w := l.Workers[s]; !lost[w] {
+				holders, one = holders+1, w
+			}
+		}
+		fewest = min(fewest, holders)
+		if holders > 0 {
+			left++
+			held[one]++
+		}
+	}
+	if l.R() == 0 { // the result with the fewest holders
+		return fewest - 1
+	}
+	// Each result has one holder: the worst losses are of who holds most.
+	slices.Sort(held)
+	spare, margin := left-l.K(), 0
+	if spare < 0 {
+		return -1
+	}
+	for i := len(held) - 1; i >= 0 && held[i] > 0 && held[i] <= spare; i-- {
+		spare -= held[i]
+		margin++
+	}
+	return margin
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"strings"
@@ -169,6 +170,35 @@ func TestCoverage(t *testing.T) {
 		}
 		if got := p.Coverage(); got.Single != c.single || got.Double != c.double {
 			t.Errorf("%s: %+v, want %v and %v", c.name, got, c.single, c.double)
+		}
+		checkMargins(t, c.name, p)
+	}
+	p, err := New(network(t), Options{Data: 3, Parity: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkMargins(t, "two parities", p)
+}
+
+// checkMargins compares the margin after every set of losses with what trying
+// says: the most losses more of which all are survived.
+func checkMargins(t *testing.T, name string, p *Plan) {
+	t.Helper()
+	at := func(set int) (lost []bool) {
+		for w := range p.Workers {
+			lost = append(lost, set>>w&1 == 1)
+		}
+		return lost
+	}
+	for set := range 1 << p.Workers {
+		most := p.Workers - bits.OnesCount(uint(set))
+		for more := range 1 << p.Workers {
+			if n := bits.OnesCount(uint(more)); more&set == 0 && !p.survives(at(set|more)) {
+				most = min(most, n-1)
+			}
+		}
+		if got := p.Margin(at(set)); got != most {
+			t.Errorf("%s: margin %d with %v lost, want %d", name, got, at(set), most)
 		}
 	}
 }

@@ -162,10 +162,13 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 	if s.incoming, err = s.store.Receive(shard.Info{SHA256: info.SHA256, Size: info.Size}); err != nil {
 		return err
 	}
-	return s.conn.Send(ctx, frame.Header{Type: frame.Want}, nil)
+	return s.conn.Send(ctx, frame.Header{Type: frame.Want, Layer: uint32(s.version)}, nil)
 }
 
 func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) error {
+	if h.Layer != uint32(s.version) {
+		return nil // of a shard that is not to be held any more
+	}
 	if s.incoming == nil || h.Request != uint64(s.incoming.Size()) {
 		return fmt.Errorf("unexpected piece of a shard at byte %d", h.Request)
 	}
