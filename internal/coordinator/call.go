@@ -70,7 +70,8 @@ func newCall(c *Coordinator) *call {
 
 // Linear implements engine.Remote: it has the workers compute a split layer,
 // dst [Outer,Rows,Inner] from the layer's whole input x.
-func (l *call) Linear(ctx context.Context, layer int, dst, x []float32) error {
+func (l *call) Linear(ctx context.Context, layer int, out, in []byte, _ int32) error {
+	dst, x := tensor.View[float32](out), tensor.View[float32](in)
 	begin := time.Now()
 	l.scatter(layer, dst, x)
 	if l.c.cfg.OnScatter != nil {
@@ -163,7 +164,7 @@ func (l *call) fillInputs(number int, x []float32) {
 		p := link.NewPayload(4 * layer.Slice(u).InputLen())
 		l.inputs = append(l.inputs, p)
 		if u < layer.K() {
-			layer.Input(u, p.Float32s(), x)
+			layer.Input(u, p.Bytes(), tensor.Bytes(x), 0)
 			data = append(data, p.Float32s())
 		} else {
 			l.c.codes[number].Encode(p.Float32s(), u-layer.K(), data)

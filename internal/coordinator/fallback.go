@@ -9,6 +9,7 @@ import (
 	"starling/internal/kernel"
 	"starling/internal/parity"
 	"starling/internal/plan"
+	"starling/internal/tensor"
 )
 
 // fallback computes slices that fewer than k workers can give. It prepares a
@@ -19,8 +20,8 @@ type fallback struct {
 	plan  *plan.Plan
 	nodes [][]*graph.Node // by layer
 
-	mu      sync.Mutex        // guards the fields below
-	weights map[int][]float32 // of whole layers: a view of the graph's, or a copy of its own
+	mu      sync.Mutex     // guards the fields below
+	weights map[int][]byte // of whole layers: a view of the graph's, or a copy of its own
 	slices  map[[2]int]*engine.Slice
 	rows    map[int][][]float64 // see norms
 }
@@ -28,7 +29,7 @@ type fallback struct {
 func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 	f := &fallback{
 		g: g, plan: p, nodes: p.Nodes(g),
-		weights: make(map[int][]float32), slices: make(map[[2]int]*engine.Slice),
+		weights: make(map[int][]byte), slices: make(map[[2]int]*engine.Slice),
 		rows: make(map[int][][]float64),
 	}
 	return f
@@ -46,11 +47,11 @@ func (f *fallback) compute(pool *kernel.Pool, layer, j int, x []float32, memory 
 	pl := &f.plan.Layers[layer]
 	if !pl.SharesInput() {
 		memory.input = sized(memory.input, pl.Slice(j).InputLen())
-		pl.Input(j, memory.input, x)
+		pl.Input(j, tensor.Bytes(memory.input), tensor.Bytes(x), 0)
 		x = memory.input
 	}
 	memory.result = sized(memory.result, pl.Slice(j).OutputLen())
-	slice.Run(pool, memory.result, x, nil)
+	slice.Run(pool, tensor.Bytes(memory.result), tensor.Bytes(x), nil)
 	return nil
 }
 
@@ -75,7 +76,7 @@ func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
 }
 
 // whole returns the weights of a layer; mu is held.
-func (f *fallback) whole(layer int) ([]float32, error) {
+func (f *fallback) whole(layer int) ([]byte, error) {
 	w := f.weights[layer]
 	if w == nil {
 		var err error
@@ -103,19 +104,19 @@ func (f *fallback) norms(layer int) ([][]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.rows[layer] = rowNorms(code, pl, w)
+	f.rows[layer] = rowNorms(code, pl, tensor.View[float32](w))
 	return f.rows[layer], nil
 }
 
 // layerWeights returns the weights of a layer, not to be written.
-func (f *fallback) layerWeights(layer int) ([]float32, error) {
+func (f *fallback) layerWeights(layer int) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.whole(layer)
 }
 
 // replace gives a layer other weights. None of its slices may be in use.
-func (f *fallback) replace(layer int, w []float32) {
+func (f *fallback) replace(layer int, w []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.weights[layer] = w

@@ -92,7 +92,7 @@ func (im *impostor) serve() {
 				}
 			}
 			right := make([]float32, linear.OutputLen())
-			im.slices[h.Layer].Run(nil, right, tensor.View[float32](payload), nil)
+			im.slices[h.Layer].Run(nil, tensor.Bytes(right), payload, nil)
 			h.Type, h.Length, h.PayloadCRC = frame.Result, 0, 0
 			im.answer(im, h, right)
 		}

@@ -61,7 +61,7 @@ func (c *Coordinator) UpdateRows(ctx context.Context, node string, begin int, ro
 type update struct {
 	c       *Coordinator
 	layer   int
-	weights []float32       // of the whole layer
+	weights []byte          // of the whole layer
 	patches [][]shard.Patch // by place
 	old     []shard.Info
 	shards  []shard.Info // new
@@ -96,7 +96,7 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update
 	begin += first
 	end := begin + len(rows)/pl.Linear.Cols
 	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.places))}
-	copy(u.weights[begin*pl.Linear.Cols:], rows)
+	copy(u.weights[begin*pl.Linear.RowBytes():], tensor.Bytes(rows))
 	patches, err := shard.Patches(pl, layer, u.weights, begin, end)
 	if err != nil {
 		return nil, err
@@ -212,10 +212,10 @@ func (u *update) send(m *member, conn *link.Conn) {
 	c.mu.Unlock()
 	var err error
 	for _, p := range u.patches[place] {
-		if err != nil || 4*len(p.Rows) > frame.DefaultMaxPayload {
+		if err != nil || len(p.Rows) > frame.DefaultMaxPayload {
 			break // without the rows the worker asks for the whole shard
 		}
-		rows := link.PayloadOf(tensor.Bytes(p.Rows))
+		rows := link.PayloadOf(p.Rows)
 		err = conn.Send(ctx, frame.Header{Type: frame.Update, Request: uint64(p.Begin), Layer: uint32(p.Layer), Nth: uint32(p.Nth)}, rows)
 		rows.Release()
 	}

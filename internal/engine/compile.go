@@ -323,8 +323,10 @@ func (c *compiler) node(n *graph.Node) error {
 		return nil
 	}
 	c.current = n
-	if _, ok := c.opt.Split[n.Name]; ok && !slices.Contains([]string{"Conv", "Gemm", "MatMul"}, n.Op) {
-		return fmt.Errorf("split: %w", ErrNotLinear)
+	if _, ok := c.opt.Split[n.Name]; ok {
+		if _, err := linearOf(c.g, n); err != nil {
+			return err
+		}
 	}
 	if emit := emitters[n.Op]; emit != nil && n.Domain == "" {
 		return emit(c, n)

@@ -1,6 +1,9 @@
 package engine
 
-import "starling/internal/graph"
+import (
+	"starling/internal/graph"
+	"starling/internal/tensor"
+)
 
 // joint is a layer that a remote computes: usually one node, or several dense
 // ones that read the same input, whose rows are then one below the other.
@@ -12,22 +15,37 @@ type joint struct {
 }
 
 // remote emits the step in which the remote computes a layer.
-func (c *compiler) remote(number, x, dst int) {
-	c.p.steps = append(c.p.steps, step{node: c.current.Name, kind: c.current.Op, layer: number, x: x, dst: dst})
-	c.touch(x, dst)
+func (c *compiler) remote(number int, x operand, dst int) {
+	c.p.steps = append(c.p.steps, step{node: c.current.Name, kind: c.current.Op, layer: number, dst: dst, operand: x})
+	c.touch(x.x, dst)
+	if x.zero >= 0 {
+		c.touch(x.zero)
+	}
 }
 
-// jointly emits the linear part of node n, l, of layer number: at the first
-// node that of the whole layer, and at each the copying of its rows.
-func (c *compiler) jointly(number int, n *graph.Node, l Linear, x, dst int) error {
+// operand is what a split layer reads: its slot, and of an input over integers the
+// slot of its zero point, -1 for none, and the type of both.
+type operand struct {
+	x, zero int
+	xType   tensor.DType
+}
+
+// remotely emits the linear part of node n, l, which is of layer number. Several
+// nodes are computed at the first of them, and at each its rows are copied.
+func (c *compiler) remotely(number int, n *graph.Node, l Linear, x operand, dst int) error {
+	c.split[n.Name], c.p.split = true, true
 	j := c.joint[number]
+	if len(j.nodes) == 1 {
+		c.remote(number, x, dst)
+		return nil
+	}
 	if n == j.nodes[0] {
 		all, _, err := jointOf(c.g, j.nodes)
 		if err != nil {
 			return err
 		}
 		j.rows = all.Rows
-		j.slot = c.buffer(4 * l.Outer * j.rows)
+		j.slot = c.buffer(all.OutputBytes())
 		c.remote(number, x, j.slot)
 	}
 	c.emit(&rowsOp{dst: dst, src: j.slot, outer: l.Outer, rows: l.Rows, all: j.rows, begin: j.next}, dst, j.slot)
@@ -35,12 +53,13 @@ func (c *compiler) jointly(number int, n *graph.Node, l Linear, x, dst int) erro
 	return nil
 }
 
-// rowsOp copies the rows from begin on of src [outer,all] to dst [outer,rows].
+// rowsOp copies the rows from begin on of src [outer,all] to dst [outer,rows], of
+// elements of four bytes.
 type rowsOp struct{ dst, src, outer, rows, all, begin int }
 
 func (o *rowsOp) run(s *Session) {
-	dst, src := s.f32(o.dst), s.f32(o.src)
+	dst, src := s.data[o.dst], s.data[o.src]
 	for i := range o.outer {
-		copy(dst[i*o.rows:(i+1)*o.rows], src[i*o.all+o.begin:])
+		copy(dst[4*i*o.rows:4*(i+1)*o.rows], src[4*(i*o.all+o.begin):])
 	}
 }

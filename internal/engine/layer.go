@@ -38,10 +38,7 @@ func (c *compiler) layer(n *graph.Node) error {
 	}
 	switch {
 	case split && err == nil:
-		c.split[n.Name], c.p.split = true, true
-		if len(c.joint[number].nodes) == 1 {
-			c.remote(number, x, dst)
-		} else if err := c.jointly(number, n, l, x, dst); err != nil {
+		if err := c.remotely(number, n, l, operand{x: x, zero: -1}, dst); err != nil {
 			return err
 		}
 	case err == nil:
@@ -172,7 +169,7 @@ type linearOp struct {
 	dst, x int
 }
 
-func (o *linearOp) run(s *Session) { o.slice.Run(s.program.pool, s.f32(o.dst), s.f32(o.x), nil) }
+func (o *linearOp) run(s *Session) { o.slice.Run(s.program.pool, s.data[o.dst], s.data[o.x], nil) }
 
 // convOp is a convolution and what follows: a bias, another value of the shape of
 // the output if add is not negative, a clamp.

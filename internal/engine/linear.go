@@ -10,10 +10,10 @@ import (
 	"starling/internal/tensor"
 )
 
-// Linear is the linear part of a layer, y = W·x before bias and activation, or a
-// part of it that is computed apart, as some of its rows, columns or output
-// cells: package plan cuts it. It is plain data that is written to shard files
-// as JSON, so what comes from outside must pass Validate before anything else
+// Linear is the linear part of a layer, y = W·x before bias, requantisation and
+// activation, or a part of it that is computed apart, as some of its rows, columns
+// or output cells: package plan cuts it. It is plain data that is written to shard
+// files as JSON, so what comes from outside must pass Validate before anything else
 // is done with it.
 type Linear struct {
 	Op         string        // "Gemm", "MatMul" or "Conv"
@@ -21,6 +21,7 @@ type Linear struct {
 	Outer      int           // y is [Outer,Rows,Inner]: the batch,
 	Inner      int           // and for a Conv the cells of a map, else 1
 	Conv       kernel.Conv3D // zero unless Op is "Conv"
+	Integers   Integers      `json:"integers,omitzero"` // zero for float32
 }
 
 // ErrNotLinear is wrapped by the error of LinearOf for a node that is not a
@@ -28,10 +29,13 @@ type Linear struct {
 var ErrNotLinear = errors.New("not a layer that can be split")
 
 // Validate says whether the sizes are positive, agree with each other and fit
-// this machine's int as bytes of float32.
+// this machine's int as bytes.
 func (l Linear) Validate() error {
 	if l.Rows < 1 || l.Cols < 1 || l.Outer < 1 || l.Inner < 1 {
 		return fmt.Errorf("linear layer has sizes rows %d, cols %d, outer %d, inner %d: all must be positive", l.Rows, l.Cols, l.Outer, l.Inner)
+	}
+	if err := l.Integers.validate(l.Cols); err != nil {
+		return err
 	}
 	x := tensor.Shape{l.Outer, l.Cols}
 	switch l.Op {
@@ -44,6 +48,9 @@ func (l Linear) Validate() error {
 		if err := g.Validate(); err != nil {
 			return err
 		}
+		if g.Deep() && l.Integers != (Integers{}) {
+			return errors.New("convolution of three dimensions over integers")
+		}
 		if l.Rows != g.M || l.Cols != g.K() || l.Outer != g.N || l.Inner != g.OutputCells() {
 			return fmt.Errorf("layer of weights [%d,%d] and output [%d,%d,%d] is not the convolution %+v", l.Rows, l.Cols, l.Outer, l.Rows, l.Inner, g)
 		}
@@ -52,7 +59,7 @@ func (l Linear) Validate() error {
 		return fmt.Errorf("operator %q is not a linear layer", l.Op)
 	}
 	for _, s := range []tensor.Shape{x, {l.Rows, l.Cols}, {l.Outer, l.Rows, l.Inner}} {
-		if err := s.Check(4, math.MaxInt); err != nil {
+		if err := s.Check(8, math.MaxInt); err != nil { // no element has more bytes
 			return err
 		}
 	}
@@ -70,6 +77,25 @@ func (l Linear) InputLen() int {
 // OutputLen is the number of elements of the output.
 func (l Linear) OutputLen() int { return l.Outer * l.Rows * l.Inner }
 
+// InputBytes is the size of the input as a [Slice] takes it: one of bytes is
+// followed by its zero point.
+func (l Linear) InputBytes() int {
+	size := l.InputSize()
+	if size == 1 {
+		return l.InputLen() + 1
+	}
+	return size * l.InputLen()
+}
+
+// OutputBytes is the size of the output.
+func (l Linear) OutputBytes() int { return l.OutputSize() * l.OutputLen() }
+
+// WeightBytes is the size of the weights.
+func (l Linear) WeightBytes() int { return l.RowBytes() * l.Rows }
+
+// RowBytes is the size of a row of the weights.
+func (l Linear) RowBytes() int { return l.WeightSize() * l.Cols }
+
 // OfRows is l with weights of that many rows. Its results have the bits of the
 // same rows of l. A convolution must have one group.
 func (l Linear) OfRows(rows int) Linear {
@@ -81,17 +107,19 @@ func (l Linear) OfRows(rows int) Linear {
 }
 
 // LinearOf returns the linear part of a node of a prepared graph, and its
-// weights, f32 row-major [Rows,Cols]. Where they lie so in the graph's constant
-// (Conv, Gemm with transB) w views it and must not be written; else it is a
-// transposed copy. The error wraps ErrNotLinear where the node cannot be split.
+// weights, row-major [Rows,Cols] as bytes of float32, or as Linear.Integers says.
+// Where they lie so in the graph's constant (Conv, Gemm with transB) w views it and
+// must not be written; else it is a copy. The error wraps ErrNotLinear where the
+// node cannot be split.
 //
 // Several dense nodes that read the same input are one layer, of the rows of
 // the first, then of the second, and so on; its w is a copy.
 //
 // Conv: y[n,m] = Σ W[m]·x (ONNX Conv, opset 11). Gemm: opset 13, y = A·B' with
 // W = B'ᵀ; alpha, beta and C come after the linear part. MatMul: opset 13, the
-// right operand constant and at most 2-D.
-func LinearOf(g *graph.Graph, nodes ...*graph.Node) (l Linear, w []float32, err error) {
+// right operand constant and at most 2-D. ConvInteger, MatMulInteger (opset 10),
+// QLinearConv (10) and QLinearMatMul (21) are the same over integers; see Integers.
+func LinearOf(g *graph.Graph, nodes ...*graph.Node) (l Linear, w []byte, err error) {
 	l, each, err := jointOf(g, nodes)
 	if err != nil || len(nodes) == 1 {
 		if err == nil {
@@ -110,7 +138,7 @@ func jointOf(g *graph.Graph, nodes []*graph.Node) (l Linear, each []Linear, err 
 	first := nodes[0]
 	for i, n := range nodes {
 		one, err := linearOf(g, n)
-		if err == nil && i > 0 && (isConv(n) || isConv(first) || n.Inputs[0] != first.Inputs[0] || one.Cols != l.Cols || one.Outer != l.Outer) {
+		if err == nil && i > 0 && !(l.Joins(one) && InputOf(n) == InputOf(first)) {
 			err = fmt.Errorf("%w with %s: it does not take the same input", ErrNotLinear, describe(first.Op, first.Name))
 		}
 		if err != nil {
@@ -126,29 +154,55 @@ func jointOf(g *graph.Graph, nodes []*graph.Node) (l Linear, each []Linear, err 
 	return l, each, l.Validate()
 }
 
+// Joins says whether l and m can be one layer, of the rows of both, if they read
+// the same input: see [InputOf].
+func (l Linear) Joins(m Linear) bool {
+	m.Op, m.Rows = l.Op, l.Rows
+	return l.Op != "Conv" && m == l
+}
+
+// InputOf names what a node that can be split reads: a value and, of an integer
+// layer, its zero point.
+func InputOf(n *graph.Node) [2]string {
+	if p := quantisedInputs(n.Op); p.weights > 0 {
+		return [2]string{n.Input(0), n.Input(p.zero)}
+	}
+	return [2]string{n.Input(0)}
+}
+
 // linearOf is LinearOf without weights, its errors without the node's name.
 func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
-	var weights *tensor.Tensor
+	at := 1 // of the weights among the inputs
 	switch n.Op {
 	case "Conv", "Gemm", "MatMul":
-		weights = g.Constants[n.Input(1)]
 	default:
-		return l, fmt.Errorf("%w: operator %s", ErrNotLinear, n.Op)
+		if at = quantisedInputs(n.Op).weights; at == 0 {
+			return l, fmt.Errorf("%w: operator %s", ErrNotLinear, n.Op)
+		}
 	}
+	weights := g.Constants[n.Input(at)]
 	if weights == nil {
-		return l, fmt.Errorf("%w: the weights %q are not constant", ErrNotLinear, n.Input(1))
+		return l, fmt.Errorf("%w: the weights %q are not constant", ErrNotLinear, n.Input(at))
 	}
-	if weights.Type != tensor.Float32 {
-		return l, fmt.Errorf("%w: weights are %v, not float32", ErrNotLinear, weights.Type)
+	if at == 1 && quantisedInputs(n.Op).weights == 0 {
+		if weights.Type != tensor.Float32 {
+			return l, fmt.Errorf("%w: weights are %v, not float32", ErrNotLinear, weights.Type)
+		}
+	} else if l.Integers, err = integersOf(g, n); err != nil {
+		return l, err
 	}
 	x, b := g.Infos[n.Input(0)].Shape, weights.Shape
 	switch n.Op {
-	case "Conv":
+	case "Conv", "ConvInteger", "QLinearConv":
 		geometry, err := convGeometry(n, x, b)
 		if err != nil {
 			return l, err
 		}
-		l = Linear{Op: n.Op, Rows: geometry.M, Cols: geometry.K(), Outer: geometry.N, Inner: geometry.OutputCells(), Conv: geometry}
+		if n.Op != "Conv" && geometry.Deep() {
+			return l, fmt.Errorf("%w: three dimensions over integers", ErrNotLinear)
+		}
+		l.Op, l.Conv = "Conv", geometry
+		l.Rows, l.Cols, l.Outer, l.Inner = geometry.M, geometry.K(), geometry.N, geometry.OutputCells()
 	case "Gemm":
 		if n.Attrs.Int("transA", 0) != 0 {
 			return l, fmt.Errorf("%w: the input is transposed", ErrNotLinear)
@@ -157,11 +211,11 @@ func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
 		if n.Attrs.Int("transB", 0) != 0 {
 			l.Rows, l.Cols = b[0], b[1]
 		}
-	case "MatMul":
+	default:
 		if len(b) > 2 {
 			return l, fmt.Errorf("%w: the weights are %d-dimensional", ErrNotLinear, len(b))
 		}
-		l = Linear{Op: n.Op, Rows: 1, Cols: b[0], Outer: x[:len(x)-1].Elements(), Inner: 1}
+		l.Op, l.Rows, l.Cols, l.Outer, l.Inner = "MatMul", 1, b[0], x[:len(x)-1].Elements(), 1
 		if len(b) == 2 {
 			l.Rows = b[1]
 		}
@@ -170,14 +224,17 @@ func linearOf(g *graph.Graph, n *graph.Node) (l Linear, err error) {
 }
 
 // weightsOf returns the weights [Rows,Cols] of a node whose linear part is l: a
-// view of the constant, or a copy if it lies transposed.
-func weightsOf(g *graph.Graph, n *graph.Node, l Linear) []float32 {
-	w := g.Constants[n.Inputs[1]].F32()
-	if l.Op == "Conv" || l.Rows == 1 || (l.Op == "Gemm" && n.Attrs.Int("transB", 0) != 0) {
-		return w
+// view of the constant, or a copy if it lies otherwise.
+func weightsOf(g *graph.Graph, n *graph.Node, l Linear) []byte {
+	if l.Integers != (Integers{}) {
+		return l.integerWeights(g, n)
 	}
-	rows := make([]float32, l.Rows*l.Cols)
-	transpose(rows, w, l.Cols, l.Rows)
+	w := g.Constants[n.Inputs[1]]
+	if l.Op == "Conv" || l.Rows == 1 || (l.Op == "Gemm" && n.Attrs.Int("transB", 0) != 0) {
+		return w.Data
+	}
+	rows := tensor.Alloc(l.WeightBytes())
+	transpose(tensor.View[float32](rows), w.F32(), l.Cols, l.Rows)
 	return rows
 }
 

@@ -26,9 +26,10 @@ import (
 
 // Remote computes the linear part of split layers.
 type Remote interface {
-	// Linear fills dst, f32 [Outer,Rows,Inner], with W·x for the layer of that
-	// number. x and dst are the session's and must not be kept.
-	Linear(ctx context.Context, layer int, dst, x []float32) error
+	// Linear fills dst [Outer,Rows,Inner] with W·x for the layer of that number, of
+	// the types of its numbers; zero is the zero point of x, if these are integers.
+	// x and dst are the session's and must not be kept.
+	Linear(ctx context.Context, layer int, dst, x []byte, zero int32) error
 }
 
 // Options say how Compile builds a program.
@@ -71,7 +72,9 @@ type step struct {
 	node string
 	kind string // the node's operator
 
-	layer, x, dst int // of a split layer: its number, the slots of input and output
+	// Of a split layer: its number, the slot of its output, and its input.
+	layer, dst int
+	operand    operand
 }
 
 // An operator computes from slots into slots. It holds everything that does not
@@ -192,7 +195,8 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 			}
 			continue
 		}
-		if err := remote.Linear(ctx, st.layer, s.f32(st.dst), s.f32(st.x)); err != nil {
+		zero := s.zero(st.operand.zero, 0, st.operand.xType)
+		if err := remote.Linear(ctx, st.layer, s.data[st.dst], s.data[st.operand.x], zero); err != nil {
 			return st.failed(err)
 		}
 	}

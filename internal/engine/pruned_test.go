@@ -63,7 +63,7 @@ func prune(t testing.TB, g *graph.Graph, conv, dense pruning) {
 		if l.Op == "Conv" {
 			how = conv
 		}
-		how.apply(w, l.Rows, l.Cols)
+		how.apply(tensor.View[float32](w), l.Rows, l.Cols)
 		if _, again, _ := engine.LinearOf(g, n); &again[0] != &w[0] {
 			t.Fatalf("%s: the weights do not lie by rows", n.Name)
 		}

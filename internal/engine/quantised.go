@@ -28,12 +28,18 @@ type quantOp struct {
 // isSigned says how bytes of a type are read.
 func isSigned(t tensor.DType) bool { return t == tensor.Int8 }
 
+// byteValue is a byte of that type as a number.
+func byteValue(b byte, t tensor.DType) int32 {
+	if isSigned(t) {
+		return int32(int8(b))
+	}
+	return int32(b)
+}
+
 // fillZeros fills zeros with the zero points in data.
 func fillZeros(zeros []int32, data []byte, t tensor.DType) {
 	for i, b := range data {
-		if zeros[i] = int32(b); isSigned(t) {
-			zeros[i] = int32(int8(b))
-		}
+		zeros[i] = byteValue(b, t)
 	}
 }
 
@@ -43,11 +49,7 @@ func (s *Session) zero(slot, i int, t tensor.DType) int32 {
 		return 0
 	}
 	data := s.data[slot]
-	b := data[min(i, len(data)-1)]
-	if isSigned(t) {
-		return int32(int8(b))
-	}
-	return int32(b)
+	return byteValue(data[min(i, len(data)-1)], t)
 }
 
 // quantSlots resolves what ConvInteger, MatMulInteger, QLinearConv and QLinearMatMul
@@ -161,6 +163,9 @@ func (c *compiler) quantConv(n *graph.Node) error {
 	if err != nil {
 		return err
 	}
+	if number, ok := c.opt.Split[n.Name]; ok {
+		return c.quantRemote(number, n, o, slots)
+	}
 	op := &quantConvOp{quantOp: *o, g: g}
 	if w, ok := c.quantWeights(o); ok {
 		op.conv = kernel.NewQuantConv(g, w, g.M)
@@ -215,6 +220,9 @@ func (c *compiler) quantMatMul(n *graph.Node) error {
 	o, slots, err := c.quantSlots(n, rows, k)
 	if err != nil {
 		return err
+	}
+	if number, ok := c.opt.Split[n.Name]; ok {
+		return c.quantRemote(number, n, o, slots)
 	}
 	op := &quantMatMulOp{quantOp: *o, m: m}
 	if single := b[:len(b)-2].Elements() == 1; single {
@@ -285,6 +293,48 @@ func (o *quantMatMulOp) computed(s *Session, from int) *kernel.QuantDense {
 		own.dense.Reset(w)
 	}
 	return own.dense
+}
+
+// quantRemote emits a product that a remote computes: its sums, and what becomes of
+// them.
+func (c *compiler) quantRemote(number int, n *graph.Node, o *quantOp, slots []int) error {
+	l, err := linearOf(c.g, n)
+	if err != nil {
+		return err
+	}
+	sums := o.dst
+	if o.xScale >= 0 {
+		sums = c.buffer(l.OutputBytes())
+	}
+	if err := c.remotely(number, n, l, operand{o.x, o.xZero, o.xType}, sums); err != nil {
+		return err
+	}
+	if o.xScale >= 0 {
+		batch := l.Outer // rows of x of one scale
+		if name := n.Inputs[1]; c.shape(name).Elements() > 1 {
+			batch = 1
+		}
+		c.emit(&requantOp{quantOp: *o, sums: sums, linear: l, batch: batch}, append(slots, sums)...)
+	}
+	return nil
+}
+
+// requantOp makes the results of a layer from its sums.
+type requantOp struct {
+	quantOp
+	sums, batch int
+	linear      Linear
+}
+
+func (o *requantOp) run(s *Session) {
+	sums := tensor.View[int32](s.data[o.sums])
+	size := o.batch * o.linear.Rows * o.linear.Inner
+	for i := 0; i < o.linear.Outer; i += o.batch {
+		out := o.output(s, i)
+		at := i / o.batch * size
+		out.Bytes = out.Bytes[at : at+size]
+		out.Finish(sums[at:at+size], o.batch, o.linear.Rows, o.linear.Inner)
+	}
 }
 
 // packed is a session's own layer of computed weights.

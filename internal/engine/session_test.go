@@ -139,7 +139,7 @@ func TestSessionsOfOneProgramRunInParallel(t *testing.T) {
 // preset is a Remote that allocates nothing.
 type preset struct{ err error }
 
-func (p preset) Linear(_ context.Context, _ int, dst, _ []float32) error {
+func (p preset) Linear(_ context.Context, _ int, dst, _ []byte, _ int32) error {
 	clear(dst)
 	return p.err
 }

@@ -1,12 +1,14 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"starling/internal/engine"
 	"starling/internal/graph"
 	"starling/internal/kernel"
+	"starling/internal/tensor"
 )
 
 // randomLayer is a graph of one layer that can be split.
@@ -22,6 +25,9 @@ func randomLayer(t *testing.T, r *rand.Rand) *graph.Graph {
 	b := newBuilder(r)
 	n := func(most int) int { return 1 + r.IntN(most) }
 	batch := 1 + 3*r.IntN(2)
+	if r.IntN(2) == 0 {
+		return quantisedLayer(t, r)
+	}
 	switch r.IntN(5) {
 	case 0:
 		return b.graph(t, b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.input(batch, 70), b.weights(n(50), 70), b.weights()))
@@ -41,6 +47,18 @@ func randomLayer(t *testing.T, r *rand.Rand) *graph.Graph {
 	}
 }
 
+// operand is random input for a layer.
+func operand(r *rand.Rand, l engine.Linear) []byte {
+	if l.InputSize() == 4 {
+		return fill(r, l.InputLen()).Data
+	}
+	x := tensor.Alloc(l.InputBytes())
+	for i := range x {
+		x[i] = byte(r.IntN(256))
+	}
+	return x
+}
+
 // cut returns 0 < … < rows, random.
 func cut(r *rand.Rand, rows int) []int {
 	at := []int{0}
@@ -52,9 +70,10 @@ func cut(r *rand.Rand, rows int) []int {
 
 // place copies a slice's output [outer,rows,inner] to rows from first on of the
 // whole.
-func place(l engine.Linear, whole, part []float32, first, rows int) {
+func place(l engine.Linear, whole, part []byte, first, rows int) {
 	for o := range l.Outer {
-		copy(whole[(o*l.Rows+first)*l.Inner:], part[o*rows*l.Inner:(o+1)*rows*l.Inner])
+		size := l.Inner * l.OutputSize()
+		copy(whole[(o*l.Rows+first)*size:], part[o*rows*size:(o+1)*rows*size])
 	}
 }
 
@@ -68,34 +87,35 @@ func TestSlicesHaveTheBitsOfTheWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(w) != l.Rows*l.Cols {
-			t.Fatalf("%d weights for %+v", len(w), l)
+		if len(w) != l.WeightBytes() {
+			t.Fatalf("%d bytes of weights for %+v", len(w), l)
 		}
-		x := fill(r, l.InputLen()).F32()
-		whole := make([]float32, l.OutputLen())
+		x := operand(r, l)
+		whole := tensor.Alloc(l.OutputBytes())
 		all, err := engine.NewSlice(l, w)
 		if err != nil {
 			t.Fatal(err)
 		}
 		all.Run(nil, whole, x, nil)
-		got := make([]float32, len(whole))
+		got := tensor.Alloc(len(whole))
+		if l.Conv.Groups > 1 {
+			continue // rows cannot be cut anywhere
+		}
 		cuts := cut(r, l.Rows)
 		for i, first := range cuts[:len(cuts)-1] {
 			rows := cuts[i+1] - first
-			s, err := engine.NewSlice(l.OfRows(rows), w[first*l.Cols:(first+rows)*l.Cols])
+			s, err := engine.NewSlice(l.OfRows(rows), w[first*l.RowBytes():(first+rows)*l.RowBytes()])
 			if err != nil {
 				t.Fatal(err)
 			}
-			part := make([]float32, l.OfRows(rows).OutputLen())
+			part := tensor.Alloc(l.OfRows(rows).OutputBytes())
 			if !s.Run(pool, part, x, new(atomic.Bool)) {
 				t.Fatal("stopped without being told to")
 			}
 			place(l, got, part, first, rows)
 		}
-		for i := range whole {
-			if got[i] != whole[i] {
-				t.Fatalf("%+v cut at %v: element %d is %v, whole %v", l, cuts, i, got[i], whole[i])
-			}
+		if !bytes.Equal(got, whole) {
+			t.Fatalf("%+v cut at %v: %v, whole %v", l, cuts, got, whole)
 		}
 	}
 }
@@ -107,17 +127,17 @@ func TestLargeSliceHasTheBitsOfItsRows(t *testing.T) {
 	r := random(t)
 	w, x := fill(r, rows, cols).F32(), fill(r, cols).F32()
 	var whole, row [rows]float32
-	all, err := engine.NewSlice(l, w)
+	all, err := engine.NewSlice(l, tensor.Bytes(w))
 	if err != nil {
 		t.Fatal(err)
 	}
-	all.Run(nil, whole[:], x, nil)
+	all.Run(nil, tensor.Bytes(whole[:]), tensor.Bytes(x), nil)
 	for i := range rows {
-		s, err := engine.NewSlice(l.OfRows(1), w[i*cols:(i+1)*cols])
+		s, err := engine.NewSlice(l.OfRows(1), tensor.Bytes(w[i*cols:(i+1)*cols]))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Run(nil, row[i:i+1], x, nil)
+		s.Run(nil, tensor.Bytes(row[i:i+1]), tensor.Bytes(x), nil)
 	}
 	if row != whole {
 		t.Errorf("rows apart %v, together %v", row, whole)
@@ -138,7 +158,7 @@ func TestSliceStops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Run(nil, make([]float32, l.OutputLen()), make([]float32, l.InputLen()), &stop) {
+		if s.Run(nil, tensor.Alloc(l.OutputBytes()), tensor.Alloc(l.InputBytes()), &stop) {
 			t.Errorf("%+v ran on", l)
 		}
 	}
@@ -158,19 +178,17 @@ func TestSliceRunsFromSeveralGoroutines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := fill(r, l.InputLen()).F32()
-		var results [4][]float32
+		x := operand(r, l)
+		var results [4][]byte
 		var wg sync.WaitGroup
 		for i := range results {
-			results[i] = make([]float32, l.OutputLen())
+			results[i] = tensor.Alloc(l.OutputBytes())
 			wg.Go(func() { s.Run(pool, results[i], x, nil) })
 		}
 		wg.Wait()
 		for i := range results {
-			for j := range results[0] {
-				if results[i][j] != results[0][j] {
-					t.Fatalf("%+v: goroutine %d has %v at %d, goroutine 0 %v", l, i, results[i][j], j, results[0][j])
-				}
+			if !bytes.Equal(results[i], results[0]) {
+				t.Fatalf("%+v: goroutine %d has %v, goroutine 0 %v", l, i, results[i], results[0])
 			}
 		}
 	}
@@ -229,7 +247,7 @@ func TestLinearOfViewsWeightsThatLieByRows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if &w[0] != &g.Constants[n.Inputs[1]].F32()[0] {
+		if &w[0] != &g.Constants[n.Inputs[1]].Data[0] {
 			t.Errorf("%s: weights were copied", n.Op)
 		}
 	}
@@ -293,7 +311,7 @@ func TestLinearIsValidated(t *testing.T) {
 			if err := l.Validate(); (err == nil) != c.ok {
 				t.Errorf("Validate: %v, want ok %v", err, c.ok)
 			}
-			if _, err := engine.NewSlice(l, make([]float32, 72)); (err == nil) != (c.ok && l.Rows*l.Cols == 72) {
+			if _, err := engine.NewSlice(l, make([]byte, 288)); (err == nil) != (c.ok && l.WeightBytes() == 288) {
 				t.Errorf("NewSlice: %v", err)
 			}
 		})
@@ -330,7 +348,7 @@ func newSliced(t testing.TB, r *rand.Rand, g *graph.Graph) (*sliced, map[string]
 		at := cut(r, l.Rows)
 		var slices []*engine.Slice
 		for i, first := range at[:len(at)-1] {
-			s, err := engine.NewSlice(l.OfRows(at[i+1]-first), w[first*l.Cols:at[i+1]*l.Cols])
+			s, err := engine.NewSlice(l.OfRows(at[i+1]-first), w[first*l.RowBytes():at[i+1]*l.RowBytes()])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -341,11 +359,14 @@ func newSliced(t testing.TB, r *rand.Rand, g *graph.Graph) (*sliced, map[string]
 	return remote, split
 }
 
-func (s *sliced) Linear(_ context.Context, layer int, dst, x []float32) error {
+func (s *sliced) Linear(_ context.Context, layer int, dst, x []byte, zero int32) error {
 	l := s.layers[layer]
+	if len(x) < l.InputBytes() {
+		x = append(slices.Clone(x), byte(zero))
+	}
 	for i, slice := range s.slices[layer] {
 		first, rows := s.first[layer][i], s.first[layer][i+1]-s.first[layer][i]
-		part := make([]float32, l.OfRows(rows).OutputLen())
+		part := tensor.Alloc(l.OfRows(rows).OutputBytes())
 		slice.Run(nil, part, x, nil)
 		place(l, dst, part, first, rows)
 	}

@@ -66,12 +66,13 @@ func newOracle(t *testing.T, g *graph.Graph, k, r int) *oracle {
 
 func (o *oracle) layer(g *graph.Graph, n *graph.Node, layer plan.Layer) oracleLayer {
 	o.t.Helper()
-	linear, w, err := engine.LinearOf(g, n)
+	linear, raw, err := engine.LinearOf(g, n)
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	w := tensor.View[float32](raw)
 	slice := func(weights []float32) *engine.Slice {
-		s, err := engine.NewSlice(linear.OfRows(len(weights)/linear.Cols), weights)
+		s, err := engine.NewSlice(linear.OfRows(len(weights)/linear.Cols), tensor.Bytes(weights))
 		if err != nil {
 			o.t.Fatal(err)
 		}
@@ -132,12 +133,13 @@ func (o *oracle) check(name string, inputs []*tensor.Tensor, answer *coordinator
 
 // Linear implements engine.Remote. A recovered slice must lie within the bound
 // of the one computed directly; package parity derives it.
-func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
+func (o *oracle) Linear(_ context.Context, layer int, out, in []byte, _ int32) error {
+	dst, x := tensor.View[float32](out), tensor.View[float32](in)
 	pl, slices := o.plan.Layers[layer], o.layers[layer].slices
 	results := make([][]float32, len(slices))
 	for s, slice := range slices {
 		results[s] = make([]float32, pl.Slice(s).OutputLen())
-		slice.Run(nil, results[s], x, nil)
+		slice.Run(nil, tensor.Bytes(results[s]), in, nil)
 	}
 	var sums []float32 // Σ_i |W_i|·|x|
 	var solution parity.Solution
@@ -151,7 +153,7 @@ func (o *oracle) Linear(_ context.Context, layer int, dst, x []float32) error {
 			return err
 		}
 		sums = make([]float32, len(results[o.plan.Data]))
-		o.layers[layer].absolute.Run(nil, sums, abs(x), nil)
+		o.layers[layer].absolute.Run(nil, tensor.Bytes(sums), tensor.Bytes(abs(x)), nil)
 	}
 	size := pl.Height(o.plan.Data) * pl.Linear.Inner // of a parity at one outer index
 	for outer := range pl.Linear.Outer {

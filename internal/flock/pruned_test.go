@@ -10,6 +10,7 @@ import (
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/plan"
+	"starling/internal/tensor"
 )
 
 // prunedDigits is the digit model with most of its weights zero, in places that
@@ -19,10 +20,11 @@ func prunedDigits(t *testing.T) *graph.Graph {
 	t.Helper()
 	g := digitModel(t)
 	for _, n := range g.Nodes {
-		l, w, err := engine.LinearOf(g, n)
+		l, raw, err := engine.LinearOf(g, n)
 		if err != nil {
 			continue
 		}
+		w := tensor.View[float32](raw)
 		for i := range w {
 			row, col := i/l.Cols, i%l.Cols
 			block := row + col/16 // of a dense layer

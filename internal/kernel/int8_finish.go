@@ -30,3 +30,28 @@ func (o *Output) finishCols(ldd int, c []int32, ldc, rows, cols int) {
 	}
 	requantCols(o.Bytes, ldd, c, ldc, rows, cols, o.Bias, o.Scale, o.limits())
 }
+
+// Finish makes results [outer,rows,inner] of the plain sums of a layer, as its Run
+// would have: o.Bytes of sums that o.Sums were. The results must not alias sums.
+func (o Output) Finish(sums []int32, outer, rows, inner int) {
+	need("sums", len(sums), outer*rows*inner)
+	o.need(outer*rows*inner, rows)
+	if len(sums) == 0 {
+		return
+	}
+	scratch := scratches8.get()
+	defer scratches8.put(scratch)
+	if o.Bias == nil {
+		o.Bias = grown(&scratch.add, rows)
+		clear(o.Bias)
+	}
+	if inner == 1 {
+		o.finishCols(rows, sums, rows, outer, rows)
+		return
+	}
+	for i := range outer {
+		at := i * rows * inner
+		out := o.cutRows(0, rows, at)
+		out.finishRows(inner, sums[at:], inner, rows, inner)
+	}
+}

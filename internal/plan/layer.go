@@ -5,6 +5,7 @@ import (
 
 	"starling/internal/engine"
 	"starling/internal/frame"
+	"starling/internal/tensor"
 )
 
 // Layer is one split layer: k data slices, numbered from 0, then what covers
@@ -55,13 +56,13 @@ func (l *Layer) Slice(s int) engine.Linear {
 
 // Weights is the weights of data slice j, cut from the layer's w [Rows,Cols]:
 // a view where they lie together, else a copy.
-func (l *Layer) Weights(j int, w []float32) []float32 {
-	span := l.parts[j].weights
+func (l *Layer) Weights(j int, w []byte) []byte {
+	span := l.parts[j].weights.of(l.Linear.WeightSize())
 	if span.outer == 1 {
-		return span.at(w, 0)
+		return w[span.begin*span.inner : span.end*span.inner]
 	}
-	own := make([]float32, span.len())
-	span.take(own, w)
+	own := tensor.Alloc(l.parts[j].linear.WeightBytes())
+	span.take(own, w, 0)
 	return own
 }
 
@@ -79,9 +80,23 @@ func (l *Layer) Held(j, begin, end int) (from, to int) {
 // SharesInput says whether every slice takes the layer's whole input.
 func (l *Layer) SharesInput() bool { return l.parts[0].in.whole() && l.parts[l.K()-1].in.whole() }
 
-// Input copies the part of the layer's input x that data slice j takes to dst,
-// of length Slice(j).InputLen().
-func (l *Layer) Input(j int, dst, x []float32) { l.parts[j].in.take(dst, x) }
+// Input copies the part of the layer's input x that data slice j takes to dst, of
+// length Slice(j).InputBytes(). zero is the zero point of x, if that is of bytes.
+func (l *Layer) Input(j int, dst, x []byte, zero int32) {
+	p := &l.parts[j]
+	size := p.linear.InputSize()
+	p.in.of(size).take(dst, x, byte(zero))
+	if size == 1 {
+		dst[len(dst)-1] = byte(zero)
+	}
+}
+
+// Whole copies the layer's whole input x to dst, as Input does a part.
+func (l *Layer) Whole(dst, x []byte, zero int32) {
+	if copy(dst, x) < len(dst) {
+		dst[len(dst)-1] = byte(zero)
+	}
+}
 
 // Sums says whether the layer's output is the sum of the results of its data
 // slices, not these side by side.
@@ -151,7 +166,7 @@ func (l *Layer) fill(h holders) error {
 		l.nth = append(l.nth, held[w])
 		held[w]++
 		slice := l.Slice(s)
-		if most := 4 * max(int64(slice.InputLen()), int64(slice.OutputLen())); most > frame.DefaultMaxPayload {
+		if most := max(int64(slice.InputBytes()), int64(slice.OutputBytes())); most > frame.DefaultMaxPayload {
 			return fmt.Errorf("a slice is sent or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", most, frame.DefaultMaxPayload)
 		}
 	}

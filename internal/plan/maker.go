@@ -73,7 +73,7 @@ func newMaker(g *graph.Graph, opt Options) (*maker, error) {
 // find lists the nodes to split.
 func (m *maker) find(g *graph.Graph) error {
 	known := map[string]bool{}
-	dense := map[string]int{} // in nodes, by what they read
+	dense := map[[2]string]int{} // in nodes, by what they read
 	for _, n := range g.Nodes {
 		known[n.Name] = true
 		set := m.settings[n.Name]
@@ -87,14 +87,17 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			return err
 		}
+		if l.Integers != (engine.Integers{}) && set == nil {
+			continue
+		}
 		if set == nil && kindOf(l, m.opt.Split) == "" {
 			continue
 		}
 		if l.Op != "Conv" {
-			if i, ok := dense[n.Inputs[0]]; ok && set == nil && m.nodes[i].join(n.Name, l) {
+			if i, ok := dense[engine.InputOf(n)]; ok && set == nil && m.nodes[i].join(n.Name, l) {
 				continue
 			}
-			dense[n.Inputs[0]] = len(m.nodes)
+			dense[engine.InputOf(n)] = len(m.nodes)
 		}
 		m.nodes = append(m.nodes, candidate{[]string{n.Name}, l})
 	}
@@ -114,7 +117,7 @@ func (m *maker) find(g *graph.Graph) error {
 // together would be too large for a frame.
 func (c *candidate) join(name string, l engine.Linear) bool {
 	all := c.linear.OfRows(c.linear.Rows + l.Rows)
-	if l.Cols != all.Cols || l.Outer != all.Outer || 4*int64(all.Outer)*int64(all.Rows) > frame.DefaultMaxPayload {
+	if !c.linear.Joins(l) || 4*int64(all.Outer)*int64(all.Rows) > frame.DefaultMaxPayload {
 		return false
 	}
 	c.nodes, c.linear = append(c.nodes, name), all

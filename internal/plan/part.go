@@ -9,7 +9,7 @@ import (
 )
 
 // span is a range [begin,end) of one axis of a tensor seen as
-// [outer, axis, inner]. It may reach beyond the axis, where there are zeros.
+// [outer, axis, inner]. It may reach beyond the axis, where there are pads.
 type span struct {
 	outer, axis, inner int
 	begin, end         int
@@ -28,16 +28,28 @@ func (s span) at(x []float32, o int) []float32 {
 	return x[(base+s.begin)*s.inner : (base+s.end)*s.inner]
 }
 
-// take copies the span of x to dst.
-func (s span) take(dst, x []float32) {
+// of is the span of bytes that elements of that size are.
+func (s span) of(size int) span {
+	s.inner *= size
+	return s
+}
+
+// take copies the span of x to dst, and pads to where it reaches beyond x.
+func (s span) take(dst, x []byte, pad byte) {
 	size := (s.end - s.begin) * s.inner
 	begin, end := max(s.begin, 0), min(s.end, s.axis)
 	for o := range s.outer {
 		to := dst[o*size : (o+1)*size]
 		before := (begin - s.begin) * s.inner
-		clear(to[:before])
+		fill(to[:before], pad)
 		n := copy(to[before:], x[(o*s.axis+begin)*s.inner:(o*s.axis+end)*s.inner])
-		clear(to[before+n:])
+		fill(to[before+n:], pad)
+	}
+}
+
+func fill(x []byte, v byte) {
+	for i := range x {
+		x[i] = v
 	}
 }
 

@@ -170,8 +170,7 @@ func (p *Plan) Memory() []int64 {
 	for i := range p.Layers {
 		l := &p.Layers[i]
 		for s, w := range l.Workers {
-			part := l.Slice(s)
-			held[w] += 4 * int64(part.Rows) * int64(part.Cols)
+			held[w] += int64(l.Slice(s).WeightBytes())
 		}
 	}
 	return held

@@ -6,6 +6,7 @@ import (
 
 	"starling/internal/engine"
 	"starling/internal/graph"
+	"starling/internal/tensor"
 )
 
 // Devices say how fast a flock is, for Report. All devices compute alike, but
@@ -118,7 +119,7 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 		slowest := 0.0
 		for s, worker := range l.Workers {
 			part := l.Slice(s)
-			sr := SliceReport{Worker: WorkerName(worker), Role: "data", Of: s % l.Results(), MemoryBytes: 4 * int64(part.Rows) * int64(part.Cols)}
+			sr := SliceReport{Worker: WorkerName(worker), Role: "data", Of: s % l.Results(), MemoryBytes: int64(part.WeightBytes())}
 			switch {
 			case s >= l.Results():
 				sr.Role = "copy"
@@ -130,7 +131,7 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 			if s < l.K() {
 				slowest = max(slowest, compute(flops, p.speeds[worker]))
 			}
-			in, out := 4*int64(part.InputLen()), 4*int64(part.OutputLen())
+			in, out := int64(part.InputBytes()), int64(part.OutputBytes())
 			layer.Sent, layer.Returned = layer.Sent+in, layer.Returned+out
 			to := &r.Workers[worker]
 			to.Slices++
@@ -165,31 +166,40 @@ func (p *Plan) reportCoverage(r *Report) {
 
 // density is the share of weights that are not 0: of the layer's w, and of its
 // parity slice, which has one where any data slice has.
-func (l *Layer) density(w []float32) (data, parity float64) {
-	count := 0
-	for _, v := range w {
-		if v != 0 {
-			count++
-		}
-	}
-	data = float64(count) / float64(len(w))
+func (l *Layer) density(w []byte) (data, parity float64) {
+	data = l.share(l.Linear.Rows*l.Linear.Cols, w)
 	switch {
 	case l.R() == 0:
 		return data, 0
 	case l.Cover == Inputs:
 		return data, data
 	}
-	union := make([]bool, l.coded.Rows*l.coded.Cols)
-	for j := range l.K() {
-		for i, v := range l.Weights(j, w) {
-			union[i] = union[i] || v != 0
+	slices := make([][]byte, l.K())
+	for j := range slices {
+		slices[j] = l.Weights(j, w)
+	}
+	return data, l.share(l.coded.Rows*l.coded.Cols, slices...)
+}
+
+// share is the share of n places at which a weight of any slice is not 0.
+func (l *Layer) share(n int, slices ...[]byte) float64 {
+	some := make([]bool, n)
+	for _, w := range slices {
+		if l.Linear.Integers == (engine.Integers{}) {
+			for i, v := range tensor.View[float32](w) {
+				some[i] = some[i] || v != 0
+			}
+			continue
+		}
+		for i := range len(w) / l.Linear.WeightSize() {
+			some[i] = some[i] || l.Linear.Integers.Weight(w, i) != 0
 		}
 	}
-	count = 0
-	for _, some := range union {
-		if some {
+	count := 0
+	for _, is := range some {
+		if is {
 			count++
 		}
 	}
-	return data, float64(count) / float64(len(union))
+	return float64(count) / float64(n)
 }

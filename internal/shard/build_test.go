@@ -159,7 +159,7 @@ func checkShard(t *testing.T, g *graph.Graph, p *plan.Plan, worker int, info sha
 		if got.Layer != i || got.Linear != l.OfRows(layer.Height(number)) {
 			t.Errorf("worker %d: slice %+v of layer %d, want %d rows of %+v", worker, got, i, layer.Height(number), l)
 		}
-		if want := wanted(p, layer, w, number); !slices.EqualFunc(got.Weights, want, sameBits) {
+		if want := wanted(p, layer, tensor.View[float32](w), number); !slices.EqualFunc(tensor.View[float32](got.Weights), want, sameBits) {
 			t.Errorf("worker %d layer %d slice %d: wrong weights", worker, i, number)
 		}
 	}

@@ -2,14 +2,14 @@
 // writes the result: one file per worker with all its slices. A file says
 // nothing of data or parity; whoever maps it sees rows of layers.
 //
-// # File format, version 1
+// # File format, version 2
 //
 // Numbers are little-endian, checksums CRC-32C (RFC 3720, appendix B.4).
 //
 //	byte 0            "STARSHRD"
 //	     8            version, uint32
 //	    12            zeros up to byte 64
-//	    64            weights of the first slice, float32 row-major [rows, cols]
+//	    64            weights of the first slice, row-major [rows, cols], float32 or as "linear" says
 //	     …            zeros up to a multiple of 64, then the next slice, and so on
 //	     m            JSON: {"slices":[{"layer","nth","linear","offset","crc"}…]}
 //	size−24           length of the JSON, uint32

@@ -15,7 +15,7 @@ import (
 
 const (
 	magic       = "STARSHRD"
-	version     = 1
+	version     = 2
 	headSize    = 64
 	tailSize    = 24
 	maxMetaSize = 16 << 20
@@ -39,7 +39,7 @@ type Slice struct {
 	Layer   int           // the layer's number in the plan
 	Nth     int           // among the shard's slices of that layer, from 0
 	Linear  engine.Linear // what the slice computes
-	Weights []float32     // [Linear.Rows, Linear.Cols], a view of the mapped file
+	Weights []byte        // Linear.WeightBytes, aligned, of the mapped file
 }
 
 // meta is the JSON between the weights and the tail; see decodeMeta.
@@ -100,7 +100,7 @@ func (s *Shard) Close() error {
 }
 
 // parse checks a whole file and returns views of its weights. data starts at
-// a multiple of 4 bytes.
+// a multiple of 64 bytes.
 func parse(data []byte) ([]Slice, error) {
 	if len(data) < headSize+tailSize {
 		return nil, fmt.Errorf("%d bytes is too short", len(data))
@@ -140,8 +140,8 @@ func parse(data []byte) ([]Slice, error) {
 		if !s.follows(described[:i]) {
 			return nil, fmt.Errorf("slice %d of layer %d is out of order", s.Nth, s.Layer)
 		}
-		size, ok := weightBytes(s.Linear.Rows, s.Linear.Cols)
-		if !ok || s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
+		size := int64(s.Linear.WeightBytes()) // fits: Validate
+		if s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
 			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Linear.Rows, s.Linear.Cols, s.Offset)
 		}
 		end = s.Offset + size
@@ -149,7 +149,7 @@ func parse(data []byte) ([]Slice, error) {
 		if crc32.Checksum(raw, castagnoli) != s.CRC {
 			return nil, fmt.Errorf("checksum of layer %d is wrong", s.Layer)
 		}
-		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Weights: tensor.View[float32](raw)}
+		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Weights: raw}
 	}
 	return slices, nil
 }
@@ -191,12 +191,4 @@ func decodeMeta(raw []byte) ([]sliceMeta, error) {
 		}
 	}
 	return all, nil
-}
-
-// weightBytes is the size of a matrix, false where it overflows.
-func weightBytes(rows, cols int) (int64, bool) {
-	if rows <= 0 || cols <= 0 || int64(rows) > (1<<62)/4/int64(cols) {
-		return 0, false
-	}
-	return 4 * int64(rows) * int64(cols), true
 }

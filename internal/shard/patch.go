@@ -7,13 +7,14 @@ import (
 
 	"starling/internal/parity"
 	"starling/internal/plan"
+	"starling/internal/tensor"
 )
 
 // Patch is new weights for some rows of one slice of a shard.
 type Patch struct {
-	Layer, Nth int       // which slice; see Slice
-	Begin      int       // the first row
-	Rows       []float32 // whole rows, one after the other
+	Layer, Nth int    // which slice; see Slice
+	Begin      int    // the first row
+	Rows       []byte // whole rows, one after the other
 }
 
 // Patches are what the slices of a layer, number i, must be given when its
@@ -22,9 +23,9 @@ type Patch struct {
 // parity row changes with a row of any data slice. It is encoded anew and not
 // by adding the difference, which would add a rounding error each time: so
 // every slice is, bit by bit, that of a new deployment.
-func Patches(layer *plan.Layer, i int, w []float32, begin, end int) ([]Patch, error) {
+func Patches(layer *plan.Layer, i int, w []byte, begin, end int) ([]Patch, error) {
 	patches := make([]Patch, layer.N())
-	data := make([][]float32, layer.K())
+	data := make([][]byte, layer.K())
 	low, high := layer.Linear.Rows, 0 // of the rows of parity slices
 	for j := range data {
 		data[j] = layer.Weights(j, w)
@@ -44,7 +45,7 @@ func Patches(layer *plan.Layer, i int, w []float32, begin, end int) ([]Patch, er
 				weights = data[j]
 			}
 			if from < to {
-				patches[s].Begin, patches[s].Rows = from, weights[from*slice.Cols:to*slice.Cols]
+				patches[s].Begin, patches[s].Rows = from, weights[from*slice.RowBytes():to*slice.RowBytes()]
 			}
 			continue
 		}
@@ -58,22 +59,22 @@ func Patches(layer *plan.Layer, i int, w []float32, begin, end int) ([]Patch, er
 }
 
 // encode makes rows [low,high) of parity slice i from the data slices' weights.
-func encode(layer *plan.Layer, i int, data [][]float32, low, high int) ([]float32, error) {
+func encode(layer *plan.Layer, i int, data [][]byte, low, high int) ([]byte, error) {
 	code, err := parity.New(layer.K(), layer.R())
 	if err != nil {
 		return nil, err
 	}
-	cols := layer.Slice(layer.K() + i).Cols
+	size := layer.Slice(layer.K() + i).RowBytes()
 	rows := make([][]float32, len(data))
 	for j, block := range data {
-		rows[j] = block[min(low*cols, len(block)):min(high*cols, len(block))]
+		rows[j] = tensor.View[float32](block[min(low*size, len(block)):min(high*size, len(block))])
 	}
-	weights := make([]float32, (high-low)*cols)
+	weights := make([]float32, (high-low)*layer.Slice(layer.K()+i).Cols)
 	code.Encode(weights, i, rows)
 	if !parity.Finite(weights) {
 		return nil, fmt.Errorf("layer %s: a combination of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
 	}
-	return weights, nil
+	return tensor.Bytes(weights), nil
 }
 
 // Patch writes to the store what from becomes by the patches. The file is that
@@ -94,9 +95,10 @@ func (s *Store) Patch(from *Shard, patches []Patch) (Info, error) {
 				continue
 			}
 			used++
-			at := int64(p.Begin) * int64(slice.Linear.Cols)
-			if p.Begin < 0 || len(p.Rows)%slice.Linear.Cols != 0 || at > int64(len(weights)-len(p.Rows)) {
-				return Info{}, fmt.Errorf("patch of %d weights at row %d does not fit layer %d's [%d,%d]", len(p.Rows), p.Begin, p.Layer, slice.Linear.Rows, slice.Linear.Cols)
+			size := slice.Linear.RowBytes()
+			at := int64(p.Begin) * int64(size)
+			if p.Begin < 0 || len(p.Rows)%size != 0 || at > int64(len(weights)-len(p.Rows)) {
+				return Info{}, fmt.Errorf("patch of %d bytes at row %d does not fit layer %d's [%d,%d]", len(p.Rows), p.Begin, p.Layer, slice.Linear.Rows, slice.Linear.Cols)
 			}
 			if !own {
 				weights, own = slices.Clone(weights), true // the file is mapped read-only

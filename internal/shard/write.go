@@ -65,14 +65,14 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 }
 
 // writeLayer writes the slices of a layer, number i, of weights w [Rows,Cols].
-func writeLayer(writers []*writer, i int, layer *plan.Layer, w []float32) error {
-	own := make([][]float32, layer.K())
+func writeLayer(writers []*writer, i int, layer *plan.Layer, w []byte) error {
+	own := make([][]byte, layer.K())
 	for j := range own {
 		own[j] = layer.Weights(j, w)
 	}
 	for s, worker := range layer.Workers {
 		slice := layer.Slice(s)
-		var weights []float32
+		var weights []byte
 		switch {
 		case layer.Cover == plan.Parity && s >= layer.K():
 			var err error
@@ -148,12 +148,11 @@ func (w *writer) write(b []byte) error {
 	return err
 }
 
-func (w *writer) slice(layer, nth int, l engine.Linear, weights []float32) error {
-	raw := tensor.Bytes(weights)
+func (w *writer) slice(layer, nth int, l engine.Linear, weights []byte) error {
 	w.meta.Slices = append(w.meta.Slices, sliceMeta{
-		Layer: layer, Nth: nth, Linear: l, Offset: w.size, CRC: crc32.Checksum(raw, castagnoli),
+		Layer: layer, Nth: nth, Linear: l, Offset: w.size, CRC: crc32.Checksum(weights, castagnoli),
 	})
-	if err := w.write(raw); err != nil {
+	if err := w.write(weights); err != nil {
 		return err
 	}
 	return w.pad()

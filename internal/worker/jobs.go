@@ -117,7 +117,7 @@ func (s *session) run(ctx context.Context, j *job) {
 	begin := time.Now()
 	result := link.NewPayload(j.layer.resultBytes())
 	defer result.Release()
-	if !j.layer.slice.Run(s.pool, result.Float32s(), tensor.View[float32](j.input), &j.stop) {
+	if !j.layer.slice.Run(s.pool, result.Bytes(), j.input, &j.stop) {
 		return
 	}
 	if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, j) || j.stop.Load() {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"starling/internal/frame"
 	"starling/internal/link"
 	"starling/internal/shard"
-	"starling/internal/tensor"
 )
 
 // maxPatches is how many pieces of new rows a worker keeps for one new shard;
@@ -31,7 +31,7 @@ type session struct {
 	assigned frame.AssignInfo
 	version  uint64        // of assigned, to be said in Ready
 	patches  []shard.Patch // of the shard that is held, for the next one
-	patching int           // weights in patches
+	patching int           // bytes of patches
 }
 
 func newSession(w *worker, conn *link.Conn) *session {
@@ -199,14 +199,12 @@ func (s *session) ready(ctx context.Context) error {
 // assigned. Rows that do not fit, or too many, cost the shard's bytes: it is
 // asked for then.
 func (s *session) update(h frame.Header, payload []byte) {
-	if s.held == nil || s.patching+len(payload)/4 > s.held.weights || len(s.patches) == maxPatches ||
+	if s.held == nil || s.patching+len(payload) > s.held.weights || len(s.patches) == maxPatches ||
 		h.Request > math.MaxInt32 || h.Layer > math.MaxInt32 || h.Nth > math.MaxInt32 {
 		return
 	}
-	rows := make([]float32, len(payload)/4)
-	copy(tensor.Bytes(rows), payload)
-	s.patching += len(rows)
-	s.patches = append(s.patches, shard.Patch{Layer: int(h.Layer), Nth: int(h.Nth), Begin: int(h.Request), Rows: rows})
+	s.patching += len(payload)
+	s.patches = append(s.patches, shard.Patch{Layer: int(h.Layer), Nth: int(h.Nth), Begin: int(h.Request), Rows: bytes.Clone(payload)})
 }
 
 // patch makes the assigned shard from the one that is held, if there are new
@@ -241,7 +239,7 @@ func (s *session) accept(ctx context.Context, h frame.Header, payload []byte) {
 	switch {
 	case !ok:
 		s.failed(ctx, h, "this shard has no such slice")
-	case len(payload) != 4*layer.linear.InputLen():
+	case len(payload) != layer.linear.InputBytes():
 		s.failed(ctx, h, "the input has another size than the slice's")
 	case !s.jobs.add(h, layer, payload):
 		s.failed(ctx, h, fmt.Sprintf("%d requests wait already", maxJobs))

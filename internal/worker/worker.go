@@ -73,7 +73,7 @@ type held struct {
 	shard  *shard.Shard
 	slices map[sliceKey]layerSlice
 
-	weights int // of all slices
+	weights int // bytes, of all slices
 }
 
 // sliceKey is a layer's number and which of this shard's slices of it is meant.
@@ -84,7 +84,7 @@ type layerSlice struct {
 	linear engine.Linear
 }
 
-func (l layerSlice) resultBytes() int { return 4 * l.linear.OutputLen() }
+func (l layerSlice) resultBytes() int { return l.linear.OutputBytes() }
 
 // Run serves until ctx ends, which gives nil, or until the coordinator refuses
 // this worker, which gives a *RefusedError. An error at the start says that the

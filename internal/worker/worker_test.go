@@ -255,7 +255,7 @@ func (b *boss) result(i shard.Info, request uint64, layer uint32) {
 			b.t.Fatal(err)
 		}
 		want := make([]float32, s.Linear.Rows)
-		e.Run(nil, want, inputs[layer], nil)
+		e.Run(nil, tensor.Bytes(want), tensor.Bytes(inputs[layer]), nil)
 		if got.payload != string(tensor.Bytes(want)) {
 			b.t.Errorf("request %d layer %d: wrong result", request, layer)
 		}
@@ -499,8 +499,8 @@ func TestKeptShard(t *testing.T) {
 // cost the whole shard.
 func TestNewRows(t *testing.T) {
 	infos, others := shards(t, 2, 1), shards(t, 2, 3)
-	update := func(b *boss, layer uint32, begin uint64, rows []float32) {
-		b.tell(frame.Header{Type: frame.Update, Layer: layer, Request: begin}, tensor.Bytes(rows))
+	update := func(b *boss, layer uint32, begin uint64, rows []byte) {
+		b.tell(frame.Header{Type: frame.Update, Layer: layer, Request: begin}, rows)
 	}
 	sh, err := shard.Open(others[0].Path)
 	if err != nil {
@@ -508,7 +508,7 @@ func TestNewRows(t *testing.T) {
 	}
 	defer sh.Close()
 	first, second := sh.Slices[0].Weights, sh.Slices[1].Weights
-	cols := sh.Slices[1].Linear.Cols
+	cols := sh.Slices[1].Linear.RowBytes()
 	inRoom(t, nil, func(t *testing.T, b *boss) {
 		b.employ(infos[0])
 		update(b, 0, 0, first)
@@ -523,7 +523,7 @@ func TestNewRows(t *testing.T) {
 		for i, c := range []struct {
 			layer uint32
 			begin uint64
-			rows  []float32
+			rows  []byte
 		}{
 			{0, 0, first},           // not all that is new
 			{7, 0, first},           // no such layer
