@@ -111,8 +111,8 @@ type Conv struct {
 	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
 	rows    int
 	tiles   *tiling
-	filters []float32      // [Groups] × packFilters, or packColumns if narrow; as given if depthwise
-	taps    [][]tap        // by K block
+	filters []float32 // [Groups] × packFilters, or packColumns if narrow; as given if depthwise
+	blocks  []kBlock
 	narrow  bool           // the cells are the rows of the product, the filters its columns
 	sparse  *sparseFilters // in place of filters, if many are zero
 	direct  *depthwise
@@ -160,7 +160,8 @@ func newConv(g Conv2D, w []float32, rows int, mostKept float64) *Conv {
 	}
 	step := t.kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {
-		c.taps = append(c.taps, tapsOf(g, k0, min(k0+step, k)))
+		k1 := min(k0+step, k)
+		c.blocks = append(c.blocks, kBlock{k0, k1, tapsOf(g, k0, k1)})
 	}
 	return c
 }
@@ -256,32 +257,46 @@ func (j *convJob) runBlock(i int) {
 
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	b := scratch.sized(t.wide(n) * step)
-	for kb, taps := range c.taps {
-		k0 := kb * step
-		kc := min(step, k-k0)
-		if kb == len(c.taps)-1 {
+	// As many panels are packed at a time as the blocks of filters are read again for.
+	each := t.n
+	if m > nearRows*t.blockM || c.sparse != nil {
+		each = n
+	}
+	b := scratch.sized(t.wide(each) * step)
+	for kb := range c.blocks {
+		block := &c.blocks[kb]
+		k0, kc := block.from, block.to-block.from
+		if kb == len(c.blocks)-1 {
 			last = end
 		}
-		for at := 0; at < n; at += t.n {
-			packPanel(b[at*kc:(at+t.n)*kc], x, g, taps, t.n, n0+at, min(t.n, n-at))
-		}
-		for row := 0; row < m; row += t.blockM {
-			if j.stop != nil && j.stop.Load() {
-				j.stopped.Store(true)
-				return
+		for col := 0; col < n; col += each {
+			cols := min(each, n-col)
+			for at := 0; at < cols; at += t.n {
+				packPanel(b[at*kc:(at+t.n)*kc], x, g, block, t.n, n0+col+at, min(t.n, cols-at))
 			}
-			to, rows, then := dst[row*cells:], min(t.blockM, m-row), last.from(row, row*cells)
-			if c.sparse != nil {
-				c.sparse.multiply(to, cells, group, kb, m0+row, b, rows, n, kc, j.skip, then)
-				continue
+			for row := 0; row < m; row += t.blockM {
+				if j.stop != nil && j.stop.Load() {
+					j.stopped.Store(true)
+					return
+				}
+				to, rows, then := dst[row*cells+col:], min(t.blockM, m-row), last.from(row, row*cells+col)
+				if c.sparse != nil {
+					c.sparse.multiply(to, cells, group, kb, m0+row, b, rows, cols, kc, j.skip, then)
+					continue
+				}
+				a := c.filters[high*(group*k+k0)+(m0+row)*kc:]
+				ahead := a[t.high(rows)*kc:]
+				ahead = ahead[:min(len(ahead), rows*kc)]
+				share := len(ahead) / ceilDiv(n, each)
+				t.multiply(to, cells, a, b, rows, cols, kc, kb == 0, then, ahead[col/each*share:][:share])
 			}
-			a := c.filters[high*(group*k+k0)+(m0+row)*kc:]
-			ahead := a[t.high(rows)*kc:]
-			t.multiply(to, cells, a, b, rows, n, kc, kb == 0, then, ahead[:min(len(ahead), rows*kc)])
 		}
 	}
 }
+
+// nearRows is how many blocks of filters stay in the second cache, so that each
+// panel of columns may meet all of them while it is in the first.
+const nearRows = 2
 
 // narrow says whether cells fill tiles better as rows than as columns. What has
 // to be turned round for it counts as a twelfth; where tiles have all their rows
@@ -316,15 +331,15 @@ func (j *convJob) runNarrow(i int) {
 	tall := ceilDiv(cells, t.rowStep) * t.rowStep
 	a := scratch.sized(t.high(cells)*step + tall*length)
 	a, turned := a[:t.high(cells)*step], a[t.high(cells)*step:]
-	for kb, taps := range c.taps {
+	for kb := range c.blocks {
 		if j.stop != nil && j.stop.Load() {
 			j.stopped.Store(true)
 			return
 		}
-		k0 := kb * step
-		kc := min(step, k-k0)
+		block := &c.blocks[kb]
+		k0, kc := block.from, block.to-block.from
 		for cell := 0; cell < cells; cell += t.m {
-			packPanel(a[cell*kc:(cell+t.m)*kc], x, g, taps, t.m, cell, min(t.m, cells-cell))
+			packPanel(a[cell*kc:(cell+t.m)*kc], x, g, block, t.m, cell, min(t.m, cells-cell))
 		}
 		b := filters[wide*k0+m0*kc:]
 		ahead := b[t.n*kc:]

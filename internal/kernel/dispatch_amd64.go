@@ -139,6 +139,27 @@ func gemvRows(dst, w, x []float32, rows, k int) {
 	gemvRowsAVX2(&dst[0], &w[0], &x[0], rows, k, &laneMask[16-k%16])
 }
 
+// packsByChannel says whether packWhole and packStripes gain anything.
+func packsByChannel(width int) bool { return avx512 && width == maxTileN }
+
+func packWhole(dst, src []float32, taps []tap, channels, plane int) {
+	last := len(taps) - 1
+	_, _ = dst[maxTileN*channels*len(taps)-1], src[(channels-1)*plane+int(taps[last].off)+maxTileN-1]
+	packWholeAVX512(&dst[0], &src[0], &taps[0], len(taps), channels, plane)
+}
+
+func packStripes(dst, src []float32, taps []tap, channels, plane, runs int, s *stripes, mask int) {
+	_, _ = dst[maxTileN*channels*len(taps)-1], s.masks[mask+2*runs*len(taps)-1]
+	switch runs {
+	case 1:
+		packStripes1AVX512(&dst[0], &src[0], &taps[0], len(taps), channels, plane, &s.at[0], &s.masks[mask])
+	case 2:
+		packStripes2AVX512(&dst[0], &src[0], &taps[0], len(taps), channels, plane, &s.at[0], &s.masks[mask])
+	default:
+		packStripes3AVX512(&dst[0], &src[0], &taps[0], len(taps), channels, plane, &s.at[0], &s.masks[mask])
+	}
+}
+
 // evenRuns says whether packEven gains anything.
 func evenRuns() bool { return avx512 }
 

@@ -13,3 +13,13 @@ func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
 }
 
 func stencilMax(s *stencil, dst, src []float32) { stencilMaxPortable(s, dst, src) }
+
+func packsByChannel(width int) bool { return false }
+
+func packWhole(dst, src []float32, taps []tap, channels, plane int) {
+	packWholePortable(dst, src, taps, channels, plane)
+}
+
+func packStripes(dst, src []float32, taps []tap, channels, plane, runs int, s *stripes, mask int) {
+	packStripesPortable(dst, src, taps, channels, plane, runs, s, mask)
+}

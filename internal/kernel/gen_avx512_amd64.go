@@ -33,6 +33,29 @@ func packEvenAVX512(dst *float32, src *float32, cols *columns, taps *tap, count 
 //go:noescape
 func packGatherAVX512(dst *float32, src *float32, cols *columns, taps *tap, count int, width int, h int, w int, step int)
 
+// packWholeAVX512 is packWholePortable; count is the number of taps. count and channels are at least 1.
+//
+//go:noescape
+func packWholeAVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int)
+
+// packStripes1AVX512 is packStripesPortable for as many runs; count is the number of taps.
+// count and channels are at least 1.
+//
+//go:noescape
+func packStripes1AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+
+// packStripes2AVX512 is packStripesPortable for as many runs; count is the number of taps.
+// count and channels are at least 1.
+//
+//go:noescape
+func packStripes2AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+
+// packStripes3AVX512 is packStripesPortable for as many runs; count is the number of taps.
+// count and channels are at least 1.
+//
+//go:noescape
+func packStripes3AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+
 // transposedAVX512 is transposedPortable for 16 × 16 elements at most. rows and cols are at least 1.
 //
 //go:noescape

@@ -2095,6 +2095,171 @@ next:
 	VZEROUPPER
 	RET
 
+// func packWholeAVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int)
+TEXT ·packWholeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ taps+16(FP), R9
+	MOVQ count+24(FP), R10
+	MOVQ channels+32(FP), R11
+	MOVQ plane+40(FP), R8
+	// DI dst; SI, R12, R13 src of each run at a channel; R8 bytes of a plane; R9 taps; R10 how many; R11 channels left
+	// BX tap; CX taps left; DX where it lies; R15, AX masks; Z0, Z1 cells; K1, K2 lanes of a run
+	SHLQ $2, R8
+channel:
+	MOVQ R9, BX
+	MOVQ R10, CX
+tap:
+	MOVLQSX 8(BX), DX
+	VMOVUPS 0(SI)(DX*4), Z0
+	VMOVUPS 64(SI)(DX*4), Z1
+	VMOVUPS Z0, 0(DI)
+	VMOVUPS Z1, 64(DI)
+	ADDQ $24, BX
+	ADDQ $128, DI
+	DECQ CX
+	JNZ tap
+	ADDQ R8, SI
+	DECQ R11
+	JNZ channel
+	VZEROUPPER
+	RET
+
+// func packStripes1AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+TEXT ·packStripes1AVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ taps+16(FP), R9
+	MOVQ count+24(FP), R10
+	MOVQ channels+32(FP), R11
+	MOVQ plane+40(FP), R8
+	MOVQ at+48(FP), DX
+	MOVQ masks+56(FP), R15
+	// DI dst; SI, R12, R13 src of each run at a channel; R8 bytes of a plane; R9 taps; R10 how many; R11 channels left
+	// BX tap; CX taps left; DX where it lies; R15, AX masks; Z0, Z1 cells; K1, K2 lanes of a run
+	SHLQ $2, R8
+	MOVQ 0(DX), AX
+	LEAQ (SI)(AX*4), SI
+channel:
+	MOVQ R9, BX
+	MOVQ R10, CX
+	MOVQ R15, AX
+tap:
+	MOVLQSX 8(BX), DX
+	KMOVW 0(AX), K1
+	VMOVUPS.Z 0(SI)(DX*4), K1, Z0
+	KMOVW 2(AX), K2
+	VMOVUPS.Z 64(SI)(DX*4), K2, Z1
+	VMOVUPS Z0, 0(DI)
+	VMOVUPS Z1, 64(DI)
+	ADDQ $24, BX
+	ADDQ $4, AX
+	ADDQ $128, DI
+	DECQ CX
+	JNZ tap
+	ADDQ R8, SI
+	DECQ R11
+	JNZ channel
+	VZEROUPPER
+	RET
+
+// func packStripes2AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+TEXT ·packStripes2AVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ taps+16(FP), R9
+	MOVQ count+24(FP), R10
+	MOVQ channels+32(FP), R11
+	MOVQ plane+40(FP), R8
+	MOVQ at+48(FP), DX
+	MOVQ masks+56(FP), R15
+	// DI dst; SI, R12, R13 src of each run at a channel; R8 bytes of a plane; R9 taps; R10 how many; R11 channels left
+	// BX tap; CX taps left; DX where it lies; R15, AX masks; Z0, Z1 cells; K1, K2 lanes of a run
+	SHLQ $2, R8
+	MOVQ 8(DX), AX
+	LEAQ (SI)(AX*4), R12
+	MOVQ 0(DX), AX
+	LEAQ (SI)(AX*4), SI
+channel:
+	MOVQ R9, BX
+	MOVQ R10, CX
+	MOVQ R15, AX
+tap:
+	MOVLQSX 8(BX), DX
+	KMOVW 0(AX), K1
+	VMOVUPS.Z 0(SI)(DX*4), K1, Z0
+	KMOVW 2(AX), K2
+	VMOVUPS.Z 64(SI)(DX*4), K2, Z1
+	KMOVW 4(AX), K1
+	VMOVUPS 0(R12)(DX*4), K1, Z0
+	KMOVW 6(AX), K2
+	VMOVUPS 64(R12)(DX*4), K2, Z1
+	VMOVUPS Z0, 0(DI)
+	VMOVUPS Z1, 64(DI)
+	ADDQ $24, BX
+	ADDQ $8, AX
+	ADDQ $128, DI
+	DECQ CX
+	JNZ tap
+	ADDQ R8, SI
+	ADDQ R8, R12
+	DECQ R11
+	JNZ channel
+	VZEROUPPER
+	RET
+
+// func packStripes3AVX512(dst *float32, src *float32, taps *tap, count int, channels int, plane int, at *int, masks *uint16)
+TEXT ·packStripes3AVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ taps+16(FP), R9
+	MOVQ count+24(FP), R10
+	MOVQ channels+32(FP), R11
+	MOVQ plane+40(FP), R8
+	MOVQ at+48(FP), DX
+	MOVQ masks+56(FP), R15
+	// DI dst; SI, R12, R13 src of each run at a channel; R8 bytes of a plane; R9 taps; R10 how many; R11 channels left
+	// BX tap; CX taps left; DX where it lies; R15, AX masks; Z0, Z1 cells; K1, K2 lanes of a run
+	SHLQ $2, R8
+	MOVQ 16(DX), AX
+	LEAQ (SI)(AX*4), R13
+	MOVQ 8(DX), AX
+	LEAQ (SI)(AX*4), R12
+	MOVQ 0(DX), AX
+	LEAQ (SI)(AX*4), SI
+channel:
+	MOVQ R9, BX
+	MOVQ R10, CX
+	MOVQ R15, AX
+tap:
+	MOVLQSX 8(BX), DX
+	KMOVW 0(AX), K1
+	VMOVUPS.Z 0(SI)(DX*4), K1, Z0
+	KMOVW 2(AX), K2
+	VMOVUPS.Z 64(SI)(DX*4), K2, Z1
+	KMOVW 4(AX), K1
+	VMOVUPS 0(R12)(DX*4), K1, Z0
+	KMOVW 6(AX), K2
+	VMOVUPS 64(R12)(DX*4), K2, Z1
+	KMOVW 8(AX), K1
+	VMOVUPS 0(R13)(DX*4), K1, Z0
+	KMOVW 10(AX), K2
+	VMOVUPS 64(R13)(DX*4), K2, Z1
+	VMOVUPS Z0, 0(DI)
+	VMOVUPS Z1, 64(DI)
+	ADDQ $24, BX
+	ADDQ $12, AX
+	ADDQ $128, DI
+	DECQ CX
+	JNZ tap
+	ADDQ R8, SI
+	ADDQ R8, R12
+	ADDQ R8, R13
+	DECQ R11
+	JNZ channel
+	VZEROUPPER
+	RET
+
 // func transposedAVX512(dst *float32, ldd int, src *float32, lds int, rows int, cols int, end *ending)
 TEXT ·transposedAVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI

@@ -102,12 +102,17 @@ func TestGuardPages(t *testing.T) {
 		add(label("conv after %+v", g), g.N*g.M*g.OH*g.OW, more, func(dst []float32, in [][]float32) {
 			NewConv(g, in[0], g.M).Run(nil, dst, in[1], After{Bias: in[2], Add: in[3]}, nil)
 		})
-		width := 1 + r.IntN(maxTileN)
-		taps, n := tapsOf(g, 0, g.K()), min(width, g.OH*g.OW)
+		width := maxTileN
+		if r.IntN(2) == 0 {
+			width = 1 + r.IntN(maxTileN)
+		}
+		from := r.IntN(g.K())
+		to := from + 1 + r.IntN(g.K()-from)
+		block, n := &kBlock{from, to, tapsOf(g, from, to)}, min(width, g.OH*g.OW)
 		x := in[1][:g.C/g.Groups*g.H*g.W]
 		first := r.IntN(g.OH*g.OW - n + 1)
-		add(label("pack %+v", g), g.K()*width, [][]float32{x}, func(dst []float32, in [][]float32) {
-			packPanel(dst, in[0], &g, taps, width, first, n)
+		add(label("pack [%d,%d) of %+v", from, to, g), (to-from)*width, [][]float32{x}, func(dst []float32, in [][]float32) {
+			packPanel(dst, in[0], &g, block, width, first, n)
 		})
 	}
 	for range convs {

@@ -13,6 +13,12 @@ type tap struct {
 	channel int32
 }
 
+// A kBlock is rows [from,to) of the im2col matrix of a group.
+type kBlock struct {
+	from, to int
+	taps     []tap
+}
+
 // tapsOf lists the taps of rows [k0,k1) of the im2col matrix of g.
 func tapsOf(g Conv2D, k0, k1 int) []tap {
 	area := g.KH * g.KW
@@ -40,10 +46,13 @@ type columns struct{ y, x, at [maxTileN]int32 }
 // cell cost more and pay where there are two at most.
 const maxRuns = 3
 
-// packPanel fills the panel dst [kc][width] with columns [n0, n0+n) of the
-// im2col matrix of x [C/Groups,H,W]; lanes past n are zero.
-func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
-	step := g.KH * g.KW
+// packPanel fills the panel dst [kc][width] with columns [n0, n0+n) of the rows of
+// a block of the im2col matrix of x [C/Groups,H,W]; lanes past n are zero.
+func packPanel(dst, x []float32, g *Conv2D, block *kBlock, width, n0, n int) {
+	if packsByChannel(width) && packChannels(dst, x, g, block, n0, n) {
+		return
+	}
+	taps, step := block.taps, g.KH*g.KW
 	oy, ox := n0/g.OW, n0%g.OW
 	if runsWrap && g.StrideH == 1 && g.StrideW == 1 && g.W == g.OW {
 		// Rows of the map and of the output are as long, so what is side by side
@@ -77,6 +86,86 @@ func packPanel(dst, x []float32, g *Conv2D, taps []tap, width, n0, n int) {
 	}
 	cols := g.columns(oy, ox, n)
 	packGather(dst, x, &cols, taps, width, g.H, g.W, step)
+}
+
+// maxChannelTaps is the most cells of a filter with which packChannels is used.
+const maxChannelTaps = 64
+
+// stripes says where the cells of the lanes of a panel lie in a map: those of
+// run r lie side by side from at[r], lane 0, on. Masks has a bit for each lane
+// of a run whose cell lies inside the map, two masks for each run and these for
+// each tap. The assembly knows the layout.
+type stripes struct {
+	at    [maxRuns]int
+	masks [2 * maxRuns * maxChannelTaps]uint16
+}
+
+// packChannels is packPanel for panels of maxTileN lanes, with the channels in the
+// outer loop, so that what several taps read is in the nearest cache, and dst is
+// written in order. It says whether it did it.
+func packChannels(dst, x []float32, g *Conv2D, block *kBlock, n0, n int) bool {
+	area := g.KH * g.KW
+	if g.StrideW != 1 || len(block.taps) != area || area > maxChannelTaps {
+		return false
+	}
+	oy, ox := n0/g.OW, n0%g.OW
+	flat := g.StrideH == 1 && g.W == g.OW // runs go on in the next row of the map
+	runs := 1
+	if !flat {
+		if runs = (ox+n-1)/g.OW + 1; runs > maxRuns {
+			return false
+		}
+	}
+	var s stripes
+	whole := n == maxTileN
+	for lane, row := 0, 0; lane < n; row++ {
+		run, length := row, min(n-lane, g.OW-ox)
+		y, left := oy*g.StrideH-g.PadTop, ox*g.StrideW-g.PadLeft
+		if flat {
+			run = 0
+		}
+		if run == row {
+			s.at[run] = y*g.W + left - lane
+		}
+		inside := length == maxTileN && y >= 0 && y+int(block.taps[area-1].dy) < g.H &&
+			left >= 0 && left+length+int(block.taps[area-1].dx) <= g.W
+		if !inside {
+			whole = false
+			s.mark(g, block.taps, 2*runs, 2*run, y, left, lane, length)
+		}
+		lane, oy, ox = lane+length, oy+1, 0
+	}
+	for row := block.from; row < block.to; {
+		tap, channels, taps := row%area, 1, min(area-row%area, block.to-row)
+		if taps == area {
+			channels = (block.to - row) / area
+		}
+		d, src := dst[(row-block.from)*maxTileN:], x[row/area*g.H*g.W:]
+		if whole {
+			packWhole(d, src[s.at[0]:], block.taps[tap:tap+taps], channels, g.H*g.W)
+		} else {
+			packStripes(d, src, block.taps[tap:tap+taps], channels, g.H*g.W, runs, &s, 2*runs*tap)
+		}
+		row += channels * taps
+	}
+	return true
+}
+
+// mark sets the bits of lanes [lane,lane+length), whose windows begin at (y,x) and
+// side by side, in the masks from at on of each tap, which are step apart.
+func (s *stripes) mark(g *Conv2D, taps []tap, step, at, y, x, lane, length int) {
+	for t := range taps {
+		if row := y + int(taps[t].dy); row < 0 || row >= g.H {
+			continue
+		}
+		first := x + int(taps[t].dx)
+		from, to := max(0, -first), min(length, g.W-first)
+		if from < to {
+			bits := (uint64(1)<<to - uint64(1)<<from) << lane
+			s.masks[t*step+at] |= uint16(bits)
+			s.masks[t*step+at+1] |= uint16(bits >> 16)
+		}
+	}
 }
 
 // columns are the windows of n outputs from (oy,ox) on.

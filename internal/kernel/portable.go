@@ -108,6 +108,35 @@ func packPortable(dst, src []float32, cols *columns, taps []tap, width, h, w, st
 	}
 }
 
+// packWholePortable fills rows of maxTileN lanes: for each channel, plane elements
+// apart, and each tap the cells of src from where the tap lies on.
+func packWholePortable(dst, src []float32, taps []tap, channels, plane int) {
+	for c := range channels {
+		for i := range taps {
+			copy(dst[:maxTileN], src[c*plane+int(taps[i].off):])
+			dst = dst[maxTileN:]
+		}
+	}
+}
+
+// packStripesPortable is packWholePortable for lanes of several runs: see stripes,
+// whose masks of the first tap begin at mask. Lanes outside the map are zero.
+func packStripesPortable(dst, src []float32, taps []tap, channels, plane, runs int, s *stripes, mask int) {
+	for c := range channels {
+		for i := range taps {
+			for l := range maxTileN {
+				dst[l] = 0
+				for r := range runs {
+					if s.masks[mask+2*(i*runs+r)+l/16]>>(l%16)&1 != 0 {
+						dst[l] = src[c*plane+s.at[r]+int(taps[i].off)+l]
+					}
+				}
+			}
+			dst = dst[maxTileN:]
+		}
+	}
+}
+
 // transposedPortable is dst = srcᵀ, then end: dst [rows,cols], rows ldd apart, src
 // [cols,rows], rows lds apart.
 func transposedPortable(dst []float32, ldd int, src []float32, lds, rows, cols int, end ending) {

@@ -38,6 +38,7 @@ func main() {
 	packRun512(a)
 	packEven512(a)
 	packGather512(a)
+	packChannels512(a)
 	transposed512(a)
 	depthwise512(a)
 	stencils512(a)

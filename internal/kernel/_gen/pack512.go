@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // Packing with AVX-512.
 
 // pack512 writes the loop over the taps with the channels of a tap in it, row
@@ -128,4 +130,69 @@ func packGather512(a *asm) {
 			a.op("VMOVUPS Z%d, K%d, %d(DX)", v, 3+v, 64*v)
 		}
 	})
+}
+
+// packChannels512 writes the loops over channels with the taps in them: for panels
+// that lie inside the map, and for those of one to three runs.
+func packChannels512(a *asm) {
+	for runs := range 4 {
+		name, doc := "packWholeAVX512", "packWholeAVX512 is packWholePortable; count is the number of taps. count and channels are at least 1."
+		args := []arg{
+			{"dst", "*float32", "DI"}, {"src", "*float32", "SI"}, {"taps", "*tap", "R9"}, {"count", "int", "R10"},
+			{"channels", "int", "R11"}, {"plane", "int", "R8"},
+		}
+		if runs > 0 {
+			name = fmt.Sprintf("packStripes%dAVX512", runs)
+			doc = fmt.Sprintf("%s is packStripesPortable for as many runs; count is the number of taps.\ncount and channels are at least 1.", name)
+			args = append(args, arg{"at", "*int", "DX"}, arg{"masks", "*uint16", "R15"})
+		}
+		a.fn(name, doc, args...)
+		src := []string{"SI", "R12", "R13"}
+		a.note("DI dst; SI, R12, R13 src of each run at a channel; R8 bytes of a plane; R9 taps; R10 how many; R11 channels left")
+		a.note("BX tap; CX taps left; DX where it lies; R15, AX masks; Z0, Z1 cells; K1, K2 lanes of a run")
+		a.op("SHLQ $2, R8")
+		for r := runs - 1; r >= 0; r-- {
+			a.op("MOVQ %d(DX), AX", 8*r)
+			a.op("LEAQ (SI)(AX*4), %s", src[r])
+		}
+		a.label("channel")
+		a.op("MOVQ R9, BX")
+		a.op("MOVQ R10, CX")
+		if runs > 0 {
+			a.op("MOVQ R15, AX")
+		}
+		a.label("tap")
+		a.op("MOVLQSX 8(BX), DX")
+		for r := range max(1, runs) {
+			for v := range 2 {
+				switch {
+				case runs == 0:
+					a.op("VMOVUPS %d(%s)(DX*4), Z%d", 64*v, src[r], v)
+				default:
+					zero := ".Z"
+					if r > 0 {
+						zero = ""
+					}
+					a.op("KMOVW %d(AX), K%d", 4*r+2*v, 1+v)
+					a.op("VMOVUPS%s %d(%s)(DX*4), K%d, Z%d", zero, 64*v, src[r], 1+v, v)
+				}
+			}
+		}
+		for v := range 2 {
+			a.op("VMOVUPS Z%d, %d(DI)", v, 64*v)
+		}
+		a.op("ADDQ $24, BX")
+		if runs > 0 {
+			a.op("ADDQ $%d, AX", 4*runs)
+		}
+		a.op("ADDQ $128, DI")
+		a.op("DECQ CX")
+		a.op("JNZ tap")
+		for r := range max(1, runs) {
+			a.op("ADDQ R8, %s", src[r])
+		}
+		a.op("DECQ R11")
+		a.op("JNZ channel")
+		a.end()
+	}
 }
