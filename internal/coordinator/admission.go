@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -63,4 +64,12 @@ func (c *Coordinator) turn(waiting int) time.Duration {
 		return retryUnknown
 	}
 	return max(took*time.Duration(waiting)/time.Duration(c.cfg.Concurrency), time.Millisecond)
+}
+
+// learn smooths the time that a request takes.
+func learn(usual *atomic.Int64, took time.Duration) {
+	if old := usual.Load(); old > 0 {
+		took = (7*time.Duration(old) + took) / 8
+	}
+	usual.Store(int64(max(took, 1)))
 }

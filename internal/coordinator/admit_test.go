@@ -72,11 +72,11 @@ func TestWrongProtocolIsRefused(t *testing.T) {
 		if err := l.c.Attach(there); err != nil {
 			t.Fatal(err)
 		}
-		if err := here.SendInfo(context.Background(), frame.Hello, &frame.HelloInfo{Version: 2, ID: "new"}); err != nil {
+		if err := here.SendInfo(context.Background(), frame.Hello, &frame.HelloInfo{Version: 1, ID: "new"}); err != nil {
 			t.Fatal(err)
 		}
 		h, reason, err := here.Receive()
-		if err != nil || h.Type != frame.Refuse || !strings.Contains(string(reason), "protocol 2, this coordinator 1") {
+		if err != nil || h.Type != frame.Refuse || !strings.Contains(string(reason), "protocol 1, this coordinator 2") {
 			t.Errorf("got %v %q, %v", h.Type, reason, err)
 		}
 		if _, _, err := here.Receive(); err == nil {

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"fmt"
 	"math"
 
 	"starling/internal/parity"
@@ -32,7 +31,7 @@ func (l *call) audit(layer int, out, x []float32) error {
 		return nil
 	}
 	for u := range pl.Results() {
-		if l.slices[u].state != arrived {
+		if !l.there(pl, u) {
 			return nil
 		}
 	}
@@ -45,23 +44,26 @@ func (l *call) audit(layer int, out, x []float32) error {
 		return nil
 	}
 	// A slice that was computed here is right: several others are wrong alike.
-	if u, ok := a.check.Suspect(); ok && l.slices[u].worker != nil {
+	if u, ok := a.check.Suspect(); ok && (u >= pl.K() || !l.recomputed(u)) {
 		l.blame(layer, u)
 		if u < pl.K() {
-			l.slices[u].state = lost
+			l.disown(pl, u)
 		}
 		return nil
 	}
 	for j := range pl.K() {
-		if l.slices[j].worker == nil {
-			continue // computed here before
+		wrong := false
+		for b := range pl.Blocks(j) {
+			if err := l.compute(layer, j, b); err != nil {
+				return err
+			}
+			if !sameResult(pl, j, b, out, l.scratch) {
+				wrong = true
+				pl.Place(j, b, out, l.scratch)
+			}
 		}
-		if err := l.c.local.compute(l.c.pool, layer, j, x, &l.scratch); err != nil {
-			return fmt.Errorf("check slice %d of layer %s: %w", j, pl.Node, err)
-		}
-		if !sameResult(pl, j, out, l.scratch.result) {
+		if wrong {
 			l.blame(layer, j)
-			pl.Place(j, out, l.scratch.result)
 		}
 	}
 	l.examine(layer, norms, out, x) // the data is right now: whose parity is not?
@@ -71,6 +73,14 @@ func (l *call) audit(layer int, out, x []float32) error {
 		}
 	}
 	return nil
+}
+
+// disown makes all that came of data slice j lost.
+func (l *call) disown(layer *plan.Layer, j int) {
+	for b := range layer.Blocks(j) {
+		*l.cell(j, b) = lost
+		l.missing++
+	}
 }
 
 // examine has the check see every element of the results. T, the absolute
@@ -86,35 +96,44 @@ func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
 		most = max(most, math.Abs(float64(v)))
 	}
 	factor := code.Tolerance(pl.Linear.Cols) * most
-	inner := pl.Linear.Inner
-	for o := range pl.Blocks() {
-		a.data = a.data[:0]
-		for j := range pl.K() {
-			a.data = append(a.data, pl.Block(j, out, o))
-		}
-		for p := range code.R() {
-			result := block(l.aside[pl.K()+p], pl, o)
-			a.syndromes[p] = sized(a.syndromes[p], len(result))
-			code.Syndrome(a.syndromes[p], result, p, a.data)
-		}
-		for row := range len(a.syndromes[0]) / inner {
-			var values, tolerance [parity.MaxParity]float64
-			overflow, suspicious := false, false
+	for b := range pl.MostBlocks() {
+		pieces := pl.Pieces(b)
+		for i := range pieces {
+			a.data = a.data[:0]
+			for j := range pl.K() {
+				a.data = append(a.data, pl.Piece(j, b, i, out))
+			}
 			for p := range code.R() {
-				tolerance[p] = factor * norms[p][row]
-				// Neither result nor syndrome is beyond twice this.
-				overflow = overflow || !(4*most*norms[p][row] < math.MaxFloat32)
-				suspicious = suspicious || beyond(a.syndromes[p][row*inner:(row+1)*inner], tolerance[p])
+				result := piece(pl.Kept(pl.K()+p, b, l.aside[pl.K()+p]), pieces, i)
+				a.syndromes[p] = sized(a.syndromes[p], len(result))
+				code.Syndrome(a.syndromes[p], result, p, a.data)
 			}
-			if overflow || !suspicious {
-				continue
+			a.see(code, pl.Linear.Inner, b*pl.BlockHeight(), norms, factor, most)
+		}
+	}
+}
+
+// see has the check see what syndromes there are; first is the row that they
+// begin with.
+func (a *auditor) see(code parity.Code, inner, first int, norms [][]float64, factor, most float64) {
+	for row := range len(a.syndromes[0]) / inner {
+		var values, tolerance [parity.MaxParity]float64
+		overflow, suspicious := false, false
+		for p := range code.R() {
+			norm := norms[p][first+row]
+			tolerance[p] = factor * norm
+			// Neither result nor syndrome is beyond twice this.
+			overflow = overflow || !(4*most*norm < math.MaxFloat32)
+			suspicious = suspicious || beyond(a.syndromes[p][row*inner:(row+1)*inner], tolerance[p])
+		}
+		if overflow || !suspicious {
+			continue
+		}
+		for e := row * inner; e < (row+1)*inner; e++ {
+			for p := range code.R() {
+				values[p] = float64(a.syndromes[p][e])
 			}
-			for e := row * inner; e < (row+1)*inner; e++ {
-				for p := range code.R() {
-					values[p] = float64(a.syndromes[p][e])
-				}
-				a.check.See(&values, &tolerance, func(i int) bool { return e < len(a.data[i]) })
-			}
+			a.check.See(&values, &tolerance, func(i int) bool { return e < len(a.data[i]) })
 		}
 	}
 }
@@ -131,13 +150,14 @@ func beyond(x []float32, limit float64) bool {
 	return false
 }
 
-// sameResult says whether data slice j has the bits of result in out; one NaN
-// is as another.
-func sameResult(pl *plan.Layer, j int, out, result []float32) bool {
-	for o := range pl.Blocks() {
-		got, want := pl.Block(j, out, o), block(result, pl, o)
-		for i, v := range got {
-			if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+// sameResult says whether block b of data slice j has the bits of result in out;
+// one NaN is as another.
+func sameResult(pl *plan.Layer, j, b int, out, result []float32) bool {
+	pieces := pl.Pieces(b)
+	for i := range pieces {
+		got, want := pl.Piece(j, b, i, out), piece(result, pieces, i)
+		for e, v := range got {
+			if math.Float32bits(v) != math.Float32bits(want[e]) && (v == v || want[e] == want[e]) {
 				return false
 			}
 		}
@@ -147,7 +167,7 @@ func sameResult(pl *plan.Layer, j int, out, result []float32) bool {
 
 // blame counts a wrong result and sends its worker no more work.
 func (l *call) blame(layer, u int) {
-	w := l.slices[u].worker
+	w := l.asks[u].worker
 	w.wrong.Add(1)
 	w.quarantined.Store(true)
 	l.c.mu.Lock()

@@ -156,18 +156,20 @@ func withinBound(t *testing.T, l *lab, in []*tensor.Tensor, a *coordinator.Answe
 		}
 		solutions, sums := solve(t, layer.K(), layer.R(), have), absolute(t, l, in)
 		sumAbs := make([]float64, layer.K())
-		for o := range layer.Blocks() {
-			for at, j := range solutions[0].Lost {
-				bound := layer.Block(j, bounds, o) // tiles overlap: either may have been placed last
-				for i := range bound {
-					for other := range sumAbs {
-						sumAbs[other] = 0 // padding
-						if b := layer.Block(other, sums, o); i < len(b) {
-							sumAbs[other] = 1.0001 * float64(b[i])
+		for b := range layer.MostBlocks() {
+			for p := range layer.Pieces(b) {
+				for at, j := range solutions[0].Lost {
+					bound := layer.Piece(j, b, p, bounds) // tiles overlap: either may have been placed last
+					for i := range bound {
+						for other := range sumAbs {
+							sumAbs[other] = 0 // padding
+							if sum := layer.Piece(other, b, p, sums); i < len(sum) {
+								sumAbs[other] = 1.0001 * float64(sum[i])
+							}
 						}
-					}
-					for _, s := range solutions {
-						bound[i] = max(bound[i], float32(s.Bound(at, layer.Linear.Cols, sumAbs)*(1+1.0/(1<<22)))) // not rounded down
+						for _, s := range solutions {
+							bound[i] = max(bound[i], float32(s.Bound(at, layer.Linear.Cols, sumAbs)*(1+1.0/(1<<22)))) // not rounded down
+						}
 					}
 				}
 			}

@@ -45,20 +45,22 @@ func TestLateDelivery(t *testing.T) {
 		{"earlier layer", 1, frame.Header{Request: 5}, w, false},
 		{"between layers", none, frame.Header{Request: 5}, w, false},
 		{"between layers, a layer like none", none, frame.Header{Request: 5, Layer: 1<<32 - 1}, w, false},
+		{"a block too many", 0, frame.Header{Request: 5, Nth: 1}, w, false},
+		{"a block like none", 0, frame.Header{Request: 5, Nth: 1<<32 - 1}, w, false},
 		{"another worker", 0, frame.Header{Request: 5}, &member{}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for s := range p.N() {
 				l := &call{
-					c: &Coordinator{plan: p}, changed: make(chan struct{}, 1),
-					request: 5, layer: c.layer, out: []float32{0}, aside: [][]float32{nil, {0}},
-					slices: make([]part, p.N()),
+					c: &Coordinator{plan: p, paces: make([]pace, 2)}, holders: []*member{w, w}, changed: make(chan struct{}, 1),
 				}
-				l.slices[s] = part{state: pending, worker: w}
-				c.h.Slice = uint32(s)
+				l.prepare(&p.Layers[0])
+				l.request, l.layer, l.out = 5, c.layer, []float32{0}
+				*l.cell(s, 0) = pending
+				c.h.Type, c.h.Slice = frame.Result, uint32(s)
 				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
-				if taken := l.slices[s].state == arrived; taken != c.taken || (l.out[0]+l.aside[1][0] == 7) != c.taken {
-					t.Errorf("slice %d: state %d, output %v, parity %v", s, l.slices[s].state, l.out, l.aside)
+				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (l.out[0]+l.aside[1][0] == 7) != c.taken {
+					t.Errorf("slice %d: state %d, output %v, parity %v", s, *l.cell(s, 0), l.out, l.aside)
 				}
 			}
 		})

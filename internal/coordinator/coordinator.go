@@ -123,12 +123,12 @@ type Coordinator struct {
 	// longer than that costs the connection.
 	largest uint32
 
-	members []*member      // the plan's workers, then the spares
-	usual   []atomic.Int64 // by layer: nanoseconds from scatter to the k-th result, smoothed
-	number  atomic.Uint64  // of the last request
-	damaged atomic.Uint64  // results with a wrong checksum
-	waiting atomic.Int64   // requests in enter
-	took    atomic.Int64   // nanoseconds that a request takes once it has entered, smoothed
+	members []*member     // the plan's workers, then the spares
+	paces   []pace        // by layer
+	number  atomic.Uint64 // of the last request
+	damaged atomic.Uint64 // results with a wrong checksum
+	waiting atomic.Int64  // requests in enter
+	took    atomic.Int64  // nanoseconds that a request takes once it has entered, smoothed
 
 	mu      sync.Mutex   // guards the fields below and the members' connections
 	shards  []shard.Info // by place; the slice is replaced, never written
@@ -192,7 +192,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		changed: make(chan struct{}),
 		tardy:   make(chan struct{}, 1),
 		idle:    make(chan *call, cfg.Concurrency),
-		usual:   make([]atomic.Int64, len(p.Layers)),
+		paces:   make([]pace, len(p.Layers)),
 	}
 	split := make(map[string]int, len(p.Layers))
 	var err error
@@ -202,7 +202,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 			split[node] = i
 		}
 		for s := range l.N() {
-			size := 2 * 4 * int64(l.Slice(s).OutputLen())
+			size := 2 * int64(l.Block(s, 0).OutputBytes())
 			c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
 		}
 		var code parity.Code
@@ -395,6 +395,18 @@ func (c *Coordinator) finish(l *call) {
 	defer c.mu.Unlock()
 	delete(c.calls, l.answer.Request)
 	l.answer = nil
+}
+
+// goWith runs f in a goroutine that Close waits for, with a context that ends
+// then; false if Close was called.
+func (c *Coordinator) goWith(f func(context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.conns.Go(func() { f(c.ctx) })
+	return true
 }
 
 // Close ends all connections and waits for their goroutines; requests in

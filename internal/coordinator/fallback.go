@@ -3,6 +3,7 @@ package coordinator
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"starling/internal/engine"
 	"starling/internal/graph"
@@ -13,66 +14,57 @@ import (
 )
 
 // fallback computes slices that fewer than k workers can give. It prepares a
-// slice when it is first needed and keeps it: who lost more than r workers
-// once needs it in every request until they return.
+// block of a slice when it is first needed and keeps it: who lost more than r
+// workers once needs it in every request until they return.
 type fallback struct {
 	g     *graph.Graph
 	plan  *plan.Plan
 	nodes [][]*graph.Node // by layer
 
-	mu      sync.Mutex     // guards the fields below
-	weights map[int][]byte // of whole layers: a view of the graph's, or a copy of its own
-	slices  map[[2]int]*engine.Slice
-	rows    map[int][][]float64 // see norms
+	mu      sync.Mutex               // guards the fields below
+	weights map[int][]byte           // of whole layers: a view of the graph's, or a copy of its own
+	blocks  map[[3]int]*engine.Slice // by layer, data slice and block
+	rows    map[int][][]float64      // see norms
 }
 
 func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 	f := &fallback{
 		g: g, plan: p, nodes: p.Nodes(g),
-		weights: make(map[int][]byte), slices: make(map[[2]int]*engine.Slice),
+		weights: make(map[int][]byte), blocks: make(map[[3]int]*engine.Slice),
 		rows: make(map[int][][]float64),
 	}
 	return f
 }
 
-// scratch is memory that fallback.compute uses again.
-type scratch struct{ input, result []float32 }
-
-// compute leaves the result of data slice j in memory.result.
-func (f *fallback) compute(pool *kernel.Pool, layer, j int, x []float32, memory *scratch) error {
-	slice, err := f.slice(layer, j)
+// compute leaves block b of the result of data slice j in memory, computed from
+// the slice's input; false if stop became true.
+func (f *fallback) compute(pool *kernel.Pool, layer, j, b int, input []byte, memory *[]float32, stop *atomic.Bool) (bool, error) {
+	block, err := f.block(layer, j, b)
 	if err != nil {
-		return err
+		return false, err
 	}
-	pl := &f.plan.Layers[layer]
-	if !pl.SharesInput() {
-		memory.input = sized(memory.input, pl.Slice(j).InputLen())
-		pl.Input(j, tensor.Bytes(memory.input), tensor.Bytes(x), 0)
-		x = memory.input
-	}
-	memory.result = sized(memory.result, pl.Slice(j).OutputLen())
-	slice.Run(pool, tensor.Bytes(memory.result), tensor.Bytes(x), nil)
-	return nil
+	*memory = sized(*memory, f.plan.Layers[layer].Block(j, b).OutputLen())
+	return block.Run(pool, tensor.Bytes(*memory), input, stop), nil
 }
 
-func (f *fallback) slice(layer, j int) (*engine.Slice, error) {
+func (f *fallback) block(layer, j, b int) (*engine.Slice, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := [2]int{layer, j}
-	if slice := f.slices[key]; slice != nil {
-		return slice, nil
+	key := [3]int{layer, j, b}
+	if block := f.blocks[key]; block != nil {
+		return block, nil
 	}
 	pl := &f.plan.Layers[layer]
 	w, err := f.whole(layer)
 	if err != nil {
 		return nil, err
 	}
-	slice, err := engine.NewSlice(pl.Slice(j), pl.Weights(j, w))
+	block, err := engine.NewSlice(pl.Block(j, b), pl.BlockWeights(j, b, pl.Weights(j, w)))
 	if err != nil {
 		return nil, err
 	}
-	f.slices[key] = slice
-	return slice, nil
+	f.blocks[key] = block
+	return block, nil
 }
 
 // whole returns the weights of a layer; mu is held.
@@ -121,5 +113,5 @@ func (f *fallback) replace(layer int, w []byte) {
 	defer f.mu.Unlock()
 	f.weights[layer] = w
 	delete(f.rows, layer)
-	maps.DeleteFunc(f.slices, func(key [2]int, _ *engine.Slice) bool { return key[0] == layer })
+	maps.DeleteFunc(f.blocks, func(key [3]int, _ *engine.Slice) bool { return key[0] == layer })
 }

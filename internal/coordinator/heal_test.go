@@ -287,7 +287,7 @@ func TestSpareIsToldOtherwise(t *testing.T) {
 		if err := l.c.Attach(there); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.SendInfo(t.Context(), frame.Hello, &frame.HelloInfo{Version: 1, ID: "spare", Name: "w5"}); err != nil {
+		if err := conn.SendInfo(t.Context(), frame.Hello, &frame.HelloInfo{Version: frame.Protocol, ID: "spare", Name: "w5"}); err != nil {
 			t.Fatal(err)
 		}
 		next := func(want frame.Type) (frame.Header, string) {

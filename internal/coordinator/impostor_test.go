@@ -51,7 +51,7 @@ func newImpostor(t testing.TB, p *prepared, slot int, answer func(*impostor, fra
 func (im *impostor) join(conn *link.Conn) {
 	im.t.Helper()
 	im.conn = conn
-	hello := &frame.HelloInfo{Version: 1, ID: fmt.Sprintf("impostor-%d", im.slot), Name: fmt.Sprintf("w%d", im.slot+1)}
+	hello := &frame.HelloInfo{Version: frame.Protocol, ID: fmt.Sprintf("impostor-%d", im.slot), Name: fmt.Sprintf("w%d", im.slot+1)}
 	if err := conn.SendInfo(context.Background(), frame.Hello, hello); err != nil {
 		im.t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func joinDeaf(t *testing.T, nc net.Conn) {
 	t.Helper()
 	conn := link.New(nc, link.Config{})
 	t.Cleanup(func() { conn.Close() })
-	hello := &frame.HelloInfo{Version: 1, ID: "deaf", Name: "w1"}
+	hello := &frame.HelloInfo{Version: frame.Protocol, ID: "deaf", Name: "w1"}
 	if err := conn.SendInfo(context.Background(), frame.Hello, hello); err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,7 @@ func randomOptions(r *rand.Rand) plan.Options {
 	opt := plan.Options{
 		Data: 1 + r.IntN(8), Parity: []int{1, 1, 2, 3}[r.IntN(4)], Split: kinds[r.IntN(len(kinds))],
 		Redundancy: []string{plan.Parity, plan.Parity, plan.Replicate, plan.None}[r.IntN(4)],
+		Block:      r.IntN(4), // rows; 0 makes one block of slices as small as these
 	}
 	if opt.Redundancy != plan.Parity {
 		opt.Parity = 1

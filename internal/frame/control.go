@@ -13,7 +13,7 @@ import (
 
 // Protocol is the version of what workers and coordinators say over frames; a
 // worker of another one is refused.
-const Protocol = 1
+const Protocol = 2
 
 // Limits of control payloads. Strings are counted in bytes.
 const (

@@ -20,7 +20,8 @@
 //	                     the first row; in Assign and Ready the number of the Assign
 //	    16    4 layer        layer of the plan; in Want and Chunk the number of the Assign
 //	    20    4 slice        slice of the layer
-//	    24    4 nth          which of the worker's slices of that layer
+//	    24    4 nth          which of the worker's slices of that layer; in Result which
+//	                     block of the slice's rows, from 0
 //	    28    4 length       bytes of payload, at most Limit(type)
 //	    32    4 payload CRC  CRC-32C of the payload
 //	    36    4 header CRC   CRC-32C of bytes 0 to 35
@@ -69,7 +70,7 @@ const (
 	Chunk                   // coordinator → worker: bytes of the shard at offset Request
 	Ready                   // worker → coordinator: the shard is mapped and served
 	Compute                 // coordinator → worker: input of Slice of Layer for Request
-	Result                  // worker → coordinator: Slice of Layer for Request
+	Result                  // worker → coordinator: block Nth of Slice of Layer for Request, as soon as it is computed
 	Failed                  // worker → coordinator: a reason why there will be no such Result
 	Cancel                  // coordinator → worker: Slice of Layer of Request is no longer wanted
 	Ping                    // either way: alive, nothing else to send

@@ -21,6 +21,7 @@ type Layer struct {
 	parts []part
 	coded engine.Linear // of a parity slice
 	nth   []int         // see Nth
+	block int           // see BlockHeight
 }
 
 // K is the number of data slices.
@@ -106,17 +107,6 @@ func (l *Layer) Sums() bool { return l.Kind == Input || l.Kind == Filter }
 // output twice, as tiles of equal height do where they do not divide a map.
 func (l *Layer) Overlaps() bool { return l.Cover == Inputs }
 
-// Place copies the result y of data slice j to where it belongs in the layer's
-// output. It must not be used for a layer that Sums.
-func (l *Layer) Place(j int, out, y []float32) { l.parts[j].out.put(out, y) }
-
-// Blocks is how many pieces a result consists of that lie apart in the output;
-// a parity's result consists of as many.
-func (l *Layer) Blocks() int { return l.parts[0].out.outer }
-
-// Block is where block o of data slice j's result lies in the output.
-func (l *Layer) Block(j int, out []float32, o int) []float32 { return l.parts[j].out.at(out, o) }
-
 // Rows is the range of the layer's rows that data slice j of an Output or
 // Channel split holds, end excluded.
 func (l *Layer) Rows(j int) (begin, end int) { return l.parts[j].out.begin, l.parts[j].out.end }
@@ -126,7 +116,7 @@ func (l *Layer) Rows(j int) (begin, end int) { return l.parts[j].out.begin, l.pa
 func (l *Layer) Height(s int) int { return l.Slice(s).Rows }
 
 // fill cuts the layer among its holders. Who would have nothing has no slice.
-func (l *Layer) fill(h holders) error {
+func (l *Layer) fill(h holders, block int) error {
 	data, extra := h.data, h.extra
 	n, err := Units(l.Linear, l.Kind)
 	if err != nil {
@@ -161,12 +151,12 @@ func (l *Layer) fill(h holders) error {
 	} else {
 		l.Workers = append(l.Workers, extra...)
 	}
+	l.block = l.blockHeight(block)
 	held := map[int]int{}
 	for s, w := range l.Workers {
 		l.nth = append(l.nth, held[w])
 		held[w]++
-		slice := l.Slice(s)
-		if most := max(int64(slice.InputBytes()), int64(slice.OutputBytes())); most > frame.DefaultMaxPayload {
+		if most := max(int64(l.Slice(s).InputBytes()), int64(l.Block(s, 0).OutputBytes())); most > frame.DefaultMaxPayload {
 			return fmt.Errorf("a slice is sent or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", most, frame.DefaultMaxPayload)
 		}
 	}

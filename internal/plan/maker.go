@@ -191,7 +191,7 @@ func (m *maker) layer(i int, c candidate) (Layer, error) {
 	if err != nil {
 		return layer, err
 	}
-	if err := layer.fill(h); err != nil {
+	if err := layer.fill(h, m.opt.Block); err != nil {
 		return layer, err
 	}
 	_, err = parity.New(layer.K(), layer.R())

@@ -53,14 +53,6 @@ func fill(x []byte, v byte) {
 	}
 }
 
-// put copies y to where the span lies in dst.
-func (s span) put(dst, y []float32) {
-	size := (s.end - s.begin) * s.inner
-	for o := range s.outer {
-		copy(s.at(dst, o), y[o*size:])
-	}
-}
-
 // part is what one data slice of a layer computes, and which part that is of
 // the layer's input, output and weights.
 type part struct {

@@ -66,6 +66,7 @@ type Options struct {
 	// Memory is how many bytes of weights each worker may hold: who would hold
 	// more is given smaller slices. Nil is no limit.
 	Memory []int64
+	Block  int       // rows in which slices are returned as they are computed; 0 chooses what is worth its cost
 	Layers []Setting // what is otherwise for some layers
 }
 

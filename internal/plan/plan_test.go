@@ -18,7 +18,7 @@ func TestRowsCoverTheLayer(t *testing.T) {
 	for rows := 1; rows <= 40; rows++ {
 		for k := 1; k <= 10; k++ {
 			l := Layer{Linear: engine.Linear{Op: "Gemm", Rows: rows, Cols: 2, Outer: 1, Inner: 1}, Kind: Output, Cover: Parity}
-			if err := l.fill(holders{make([]int, k), make([]int, 1), slices.Repeat([]float64{1}, k)}); err != nil {
+			if err := l.fill(holders{make([]int, k), make([]int, 1), slices.Repeat([]float64{1}, k)}, 0); err != nil {
 				t.Fatal(err)
 			}
 			next := 0

@@ -23,7 +23,7 @@ func content(s *shard.Shard) []shard.Slice {
 
 func sameContent(a, b []shard.Slice) bool {
 	return slices.EqualFunc(a, b, func(a, b shard.Slice) bool {
-		return a.Layer == b.Layer && a.Nth == b.Nth && a.Linear == b.Linear && slices.Equal(a.Weights, b.Weights)
+		return a.Layer == b.Layer && a.Nth == b.Nth && a.Linear == b.Linear && a.Block == b.Block && slices.Equal(a.Weights, b.Weights)
 	})
 }
 

@@ -11,11 +11,14 @@
 //	    12            zeros up to byte 64
 //	    64            weights of the first slice, row-major [rows, cols], float32 or as "linear" says
 //	     …            zeros up to a multiple of 64, then the next slice, and so on
-//	     m            JSON: {"slices":[{"layer","nth","linear","offset","crc"}…]}
+//	     m            JSON: {"slices":[{"layer","nth","block","linear","offset","crc"}…]}
 //	size−24           length of the JSON, uint32
 //	size−20           checksum of the JSON, uint32
 //	size−16           size of the file, uint64
 //	size−8            "STARSHRD"
+//
+// block is the number of rows in which the slice is computed and returned, the
+// last ones may be fewer.
 //
 // The description stands behind the weights so that a file is written in one
 // pass. A file's name is the SHA-256 of its bytes: a worker that kept its

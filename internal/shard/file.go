@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"starling/internal/engine"
+	"starling/internal/plan"
 	"starling/internal/tensor"
 )
 
@@ -39,6 +40,7 @@ type Slice struct {
 	Layer   int           // the layer's number in the plan
 	Nth     int           // among the shard's slices of that layer, from 0
 	Linear  engine.Linear // what the slice computes
+	Block   int           // rows that are computed and returned together
 	Weights []byte        // Linear.WeightBytes, aligned, of the mapped file
 }
 
@@ -50,6 +52,7 @@ type meta struct {
 type sliceMeta struct {
 	Layer  int           `json:"layer"`
 	Nth    int           `json:"nth,omitzero"`
+	Block  int           `json:"block"`
 	Linear engine.Linear `json:"linear"`
 	Offset int64         `json:"offset"` // from the start of the file, a multiple of 64
 	CRC    uint32        `json:"crc"`    // CRC-32C of the weights
@@ -140,6 +143,9 @@ func parse(data []byte) ([]Slice, error) {
 		if !s.follows(described[:i]) {
 			return nil, fmt.Errorf("slice %d of layer %d is out of order", s.Nth, s.Layer)
 		}
+		if s.Block < 1 || s.Block > s.Linear.Rows || (s.Linear.Rows-1)/s.Block >= plan.MaxBlocks || s.Block < s.Linear.Rows && s.Linear.Conv.Groups > 1 {
+			return nil, fmt.Errorf("layer %d: blocks of %d rows of %d", s.Layer, s.Block, s.Linear.Rows)
+		}
 		size := int64(s.Linear.WeightBytes()) // fits: Validate
 		if s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
 			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Linear.Rows, s.Linear.Cols, s.Offset)
@@ -149,7 +155,7 @@ func parse(data []byte) ([]Slice, error) {
 		if crc32.Checksum(raw, castagnoli) != s.CRC {
 			return nil, fmt.Errorf("checksum of layer %d is wrong", s.Layer)
 		}
-		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Weights: raw}
+		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Block: s.Block, Weights: raw}
 	}
 	return slices, nil
 }

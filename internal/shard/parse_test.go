@@ -44,7 +44,7 @@ func describe(t testing.TB, slices ...sliceMeta) string {
 func honest() []sliceMeta {
 	crc := crc32.Checksum(make([]byte, 64), castagnoli)
 	l := engine.Linear{Op: "Gemm", Rows: 2, Cols: 8, Outer: 1, Inner: 1}
-	return []sliceMeta{{Layer: 0, Linear: l, Offset: 64, CRC: crc}, {Layer: 3, Linear: l, Offset: 128, CRC: crc}}
+	return []sliceMeta{{Layer: 0, Block: 2, Linear: l, Offset: 64, CRC: crc}, {Layer: 3, Block: 1, Linear: l, Offset: 128, CRC: crc}}
 }
 
 func TestParseHonest(t *testing.T) {
@@ -70,6 +70,9 @@ func TestParseLies(t *testing.T) {
 		{"huge offset", func(s []sliceMeta) { s[1].Offset = 1<<63 - 64 }, "do not fit"},
 		{"more rows than there are bytes", func(s []sliceMeta) { s[1].Linear.Rows = 4 }, "do not fit"},
 		{"no rows", func(s []sliceMeta) { s[0].Linear.Rows = 0 }, "must be positive"},
+		{"blocks of no rows", func(s []sliceMeta) { s[0].Block = 0 }, "blocks of 0 rows"},
+		{"blocks of more rows than there are", func(s []sliceMeta) { s[1].Block = 3 }, "blocks of 3 rows"},
+		{"too many blocks", func(s []sliceMeta) { s[1].Linear.Rows = 65 }, "blocks of 1 rows"},
 		{"negative rows", func(s []sliceMeta) { s[0].Linear.Rows = -1 }, "must be positive"},
 		{"second slice of a layer without a first", func(s []sliceMeta) { s[0].Nth = 1 }, "out of order"},
 		{"third slice of a layer after the first", func(s []sliceMeta) { s[1].Layer, s[1].Nth = 0, 2 }, "out of order"},

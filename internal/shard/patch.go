@@ -105,7 +105,8 @@ func (s *Store) Patch(from *Shard, patches []Patch) (Info, error) {
 			}
 			copy(weights[at:], p.Rows)
 		}
-		if err := w.slice(slice.Layer, slice.Nth, slice.Linear, weights); err != nil {
+		slice.Weights = weights
+		if err := w.slice(slice); err != nil {
 			return Info{}, err
 		}
 	}

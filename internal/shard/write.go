@@ -84,7 +84,7 @@ func writeLayer(writers []*writer, i int, layer *plan.Layer, w []byte) error {
 		default:
 			weights = own[s%layer.K()]
 		}
-		if err := writers[worker].slice(i, layer.Nth(s), slice, weights); err != nil {
+		if err := writers[worker].slice(Slice{Layer: i, Nth: layer.Nth(s), Linear: slice, Block: min(layer.BlockHeight(), slice.Rows), Weights: weights}); err != nil {
 			return err
 		}
 	}
@@ -148,11 +148,11 @@ func (w *writer) write(b []byte) error {
 	return err
 }
 
-func (w *writer) slice(layer, nth int, l engine.Linear, weights []byte) error {
+func (w *writer) slice(s Slice) error {
 	w.meta.Slices = append(w.meta.Slices, sliceMeta{
-		Layer: layer, Nth: nth, Linear: l, Offset: w.size, CRC: crc32.Checksum(weights, castagnoli),
+		Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Block: s.Block, Offset: w.size, CRC: crc32.Checksum(s.Weights, castagnoli),
 	})
-	if err := w.write(weights); err != nil {
+	if err := w.write(s.Weights); err != nil {
 		return err
 	}
 	return w.pad()

@@ -110,22 +110,45 @@ func (s *session) compute(ctx context.Context) {
 	}
 }
 
+// holdTime is how long a finished block may wait for the next one, to be sent
+// with it: on a device so fast each would cost more to send than it gains.
+const holdTime = time.Millisecond
+
+// run computes a job block by block, and sends each.
 func (s *session) run(ctx context.Context, j *job) {
-	if j.stop.Load() {
-		return
+	sent := time.Now() // or begun
+	first := 0         // of the blocks that are held
+	defer func() {
+		for _, p := range s.blocks {
+			p.Release()
+		}
+		s.blocks = s.blocks[:0]
+	}()
+	for i, b := range j.layer.blocks {
+		if j.stop.Load() {
+			return
+		}
+		begin := time.Now()
+		result := link.NewPayload(b.bytes)
+		s.blocks = append(s.blocks, result)
+		if !b.slice.Run(s.pool, result.Bytes(), j.input, &j.stop) {
+			return
+		}
+		if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, i == 0, j) || j.stop.Load() {
+			return
+		}
+		if now := time.Now(); now.Sub(sent) >= holdTime || i == len(j.layer.blocks)-1 {
+			h := j.head
+			h.Type = frame.Result
+			for n, p := range s.blocks {
+				h.Nth = uint32(first + n)
+				s.lab.send(ctx, s.conn, h, p)
+				p.Release()
+			}
+			first, sent = i+1, now
+			s.blocks = s.blocks[:0]
+		}
 	}
-	begin := time.Now()
-	result := link.NewPayload(j.layer.resultBytes())
-	defer result.Release()
-	if !j.layer.slice.Run(s.pool, result.Bytes(), j.input, &j.stop) {
-		return
-	}
-	if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, j) || j.stop.Load() {
-		return
-	}
-	h := j.head
-	h.Type = frame.Result
-	s.lab.send(ctx, s.conn, h, result)
 }
 
 // retransmit is how late a TCP segment comes that was lost once: Linux waits at
@@ -148,11 +171,14 @@ func newLab(id string) *lab {
 func (l *lab) emulate(info *frame.EmulateInfo) { l.info.Store(info) }
 
 // wait sleeps as long as a device of that speed would have gone on computing
-// after busy, and its answer would have been on the way longer. It is false if
-// the job was cancelled meanwhile.
-func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, j *job) bool {
+// after busy, and this block of an answer would have been on the way longer. It
+// is false if the job was cancelled meanwhile.
+func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, first bool, j *job) bool {
 	info := l.info.Load()
-	extra := time.Duration(info.DelayMs * float64(time.Millisecond))
+	var extra time.Duration
+	if first {
+		extra = time.Duration(info.DelayMs * float64(time.Millisecond))
+	}
 	if speed *= info.Speed; speed < 1 {
 		extra += time.Duration(float64(busy) * (1/speed - 1))
 	}

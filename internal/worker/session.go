@@ -23,7 +23,8 @@ type session struct {
 	*worker
 	conn     *link.Conn
 	jobs     *jobs
-	computed chan struct{} // closed when the computing goroutine has returned
+	blocks   []*link.Payload // computed and not sent yet; of the computing goroutine
+	computed chan struct{}   // closed when the computing goroutine has returned
 	stop     context.CancelFunc
 
 	served   bool            // the shard was held, so requests could come

@@ -79,12 +79,16 @@ type held struct {
 // sliceKey is a layer's number and which of this shard's slices of it is meant.
 type sliceKey struct{ layer, nth uint32 }
 
+// layerSlice is a slice as it is computed: block of rows by block of rows.
 type layerSlice struct {
-	slice  *engine.Slice
 	linear engine.Linear
+	blocks []block
 }
 
-func (l layerSlice) resultBytes() int { return l.linear.OutputBytes() }
+type block struct {
+	slice *engine.Slice
+	bytes int // of its result
+}
 
 // Run serves until ctx ends, which gives nil, or until the coordinator refuses
 // this worker, which gives a *RefusedError. An error at the start says that the
@@ -175,20 +179,37 @@ func (w *worker) hold(sum string) error {
 	h := &held{sum: sum, shard: sh, slices: make(map[sliceKey]layerSlice, len(sh.Slices))}
 	w.held = h
 	for _, s := range sh.Slices {
-		e, err := engine.NewSlice(s.Linear, s.Weights)
+		layer, err := blocksOf(&s, w.resultLimit())
 		if err != nil {
 			w.drop()
 			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
-		}
-		layer := layerSlice{slice: e, linear: s.Linear}
-		if limit := w.resultLimit(); layer.resultBytes() > limit {
-			w.drop()
-			return fmt.Errorf("layer %d of shard %s: its result of %d bytes is beyond the link's %d", s.Layer, sum, layer.resultBytes(), limit)
 		}
 		h.slices[sliceKey{uint32(s.Layer), uint32(s.Nth)}] = layer
 		h.weights += len(s.Weights)
 	}
 	return nil
+}
+
+// blocksOf prepares a slice, whose results must not be longer than limit bytes.
+func blocksOf(s *shard.Slice, limit int) (layerSlice, error) {
+	layer := layerSlice{linear: s.Linear}
+	for begin := 0; begin < s.Linear.Rows; begin += s.Block {
+		end := min(begin+s.Block, s.Linear.Rows)
+		part := s.Linear
+		if end-begin < part.Rows { // groups are never cut
+			part = part.OfRows(end - begin)
+		}
+		e, err := engine.NewSlice(part, s.Weights[begin*part.RowBytes():end*part.RowBytes()])
+		if err != nil {
+			return layer, err
+		}
+		b := block{e, part.OutputBytes()}
+		if b.bytes > limit {
+			return layer, fmt.Errorf("its result of %d bytes is beyond the link's %d", b.bytes, limit)
+		}
+		layer.blocks = append(layer.blocks, b)
+	}
+	return layer, nil
 }
 
 // resultLimit is the largest result in bytes that the link carries.
