@@ -42,15 +42,15 @@ func (i Integers) validate(cols int) error {
 		return fmt.Errorf("integer layer of %v inputs, %v weights and %v results", i.Input, i.Weights, i.Result)
 	case isByte && (i.Zero < low || i.Zero > high) || !isByte && i.Zero != 0:
 		return fmt.Errorf("zero point %d of %v weights", i.Zero, i.Weights)
-	case i.Result == tensor.Int64 && cols > maxWide:
-		return fmt.Errorf("rows of %d weights with int64 results: the limit is %d", cols, maxWide)
+	case i.Result == tensor.Int64 && cols > MaxWide:
+		return fmt.Errorf("rows of %d weights with int64 results: the limit is %d", cols, MaxWide)
 	}
 	return nil
 }
 
-// maxWide is how long rows with results of int64 may be: these are put together
+// MaxWide is how long rows with results of int64 may be: these are put together
 // from sums of products of bytes, which have to fit in int32.
-const maxWide = math.MaxInt32 / (mostByte * mostByte)
+const MaxWide = math.MaxInt32 / (mostByte * mostByte)
 
 // byteRange is what an element of a type of bytes can be.
 func byteRange(t tensor.DType) (low, high int, ok bool) {
@@ -75,15 +75,20 @@ func (i Integers) MostWeight() int {
 // MostInput is the same of an input.
 func (i Integers) MostInput() int { return mostByte }
 
-// Weight is weight number n of w less its zero point.
-func (i Integers) Weight(w []byte, n int) int32 {
+// Values fills dst with weights of w, from number first on, less their zero point.
+func (i Integers) Values(dst []int32, w []byte, first int) {
 	switch i.Weights {
 	case tensor.Int16:
-		return int32(tensor.View[int16](w)[n])
+		for n, v := range tensor.View[int16](w)[first : first+len(dst)] {
+			dst[n] = int32(v)
+		}
 	case tensor.Int32:
-		return tensor.View[int32](w)[n]
+		copy(dst, tensor.View[int32](w)[first:])
+	default:
+		for n, b := range w[first : first+len(dst)] {
+			dst[n] = byteValue(b, i.Weights) - int32(i.Zero)
+		}
 	}
-	return byteValue(w[n], i.Weights) - int32(i.Zero)
 }
 
 // InputSize is the size of an element of the input.

@@ -1,8 +1,10 @@
 package kernel
 
 import (
+	"math"
 	"slices"
 	"testing"
+	"time"
 )
 
 // eachSchemeBench runs f for every scheme for bytes of this CPU.
@@ -71,6 +73,64 @@ func BenchmarkQuantGemv(b *testing.B) {
 			b.ReportAllocs()
 			seconds := loop(b, func() { d.Run(nil, out, x, 1, nil) })
 			b.ReportMetric(float64(s.rows*s.k)/seconds/1e9, "GB/s")
+		})
+	}
+}
+
+// BenchmarkWideWeights compares what a slice of bytes takes with one of the same
+// size whose weights are int16, as they are or as two planes of bytes whose sums
+// are put together. The three take turns; the best of each counts.
+func BenchmarkWideWeights(b *testing.B) {
+	r := newRand(b)
+	for _, s := range []struct {
+		name string
+		conv Conv2D // or else a dense layer of one row
+		k    int
+	}{
+		{"conv3x3", conv2D(128, 28, 28, 64, 3, 1, 1), 0}, {"conv1x1", conv2D(256, 14, 14, 128, 1, 1, 0), 0}, {"dense", Conv2D{}, 4096},
+	} {
+		rows, k, size, inputs := 1024, s.k, 1024, s.k
+		if s.k == 0 {
+			g := s.conv
+			rows, k, size, inputs = g.M, g.K(), g.M*g.OH*g.OW, g.C*g.H*g.W
+		}
+		wide := make([]int16, rows*k)
+		for i := range wide {
+			wide[i] = int16(r.IntN(1000) - 500)
+		}
+		x := Bytes{Data: randomBytes(r, inputs), Zero: 117}
+		sums, more := make([]int32, size), make([]int32, size)
+		eachSchemeBench(b, s.name, func(b *testing.B) {
+			layer := func(w Weights) func(to []int32) {
+				if s.k == 0 {
+					c := NewQuantConv(s.conv, w, rows)
+					return func(to []int32) { c.Run(nil, Output{Sums: to}, x, nil) }
+				}
+				d := NewQuantDense(w, rows, k, 1)
+				return func(to []int32) { d.Run(nil, Output{Sums: to}, x, 1, nil) }
+			}
+			plain, int16s := layer(Weights{Data: randomBytes(r, rows*k), Signed: true}), layer(Weights{Wide: wide})
+			low, high := layer(Weights{Data: randomBytes(r, rows*k)}), layer(Weights{Data: randomBytes(r, rows*k), Signed: true})
+			best := [3]float64{math.MaxFloat64, math.MaxFloat64, math.MaxFloat64}
+			for b.Loop() {
+				for i, f := range []func(){
+					func() { plain(sums) },
+					func() { int16s(sums) },
+					func() {
+						low(sums)
+						high(more)
+						for i, v := range more {
+							sums[i] += v << 8
+						}
+					},
+				} {
+					begin := time.Now()
+					f()
+					best[i] = min(best[i], time.Since(begin).Seconds())
+				}
+			}
+			b.ReportMetric(best[1]/best[0], "int16/int8")
+			b.ReportMetric(best[2]/best[0], "planes/int8")
 		})
 	}
 }

@@ -55,3 +55,11 @@ func (o Output) Finish(sums []int32, outer, rows, inner int) {
 		out.finishRows(inner, sums[at:], inner, rows, inner)
 	}
 }
+
+// AddScaledInt32 is dst += c·x modulo 2³², for as many elements as x has.
+func AddScaledInt32(dst, x []int32, c int32) {
+	need("dst", len(dst), len(x))
+	if len(x) > 0 {
+		addOuter(dst, len(x), []int32{c}, x)
+	}
+}

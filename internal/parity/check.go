@@ -38,21 +38,34 @@ func (c Code) Tolerance(cols int) float64 {
 type Check struct {
 	Over [MaxParity]bool // by parity: a syndrome is beyond its tolerance
 
-	code    Code
-	cleared []bool // by result: it alone does not explain the syndromes
+	k, r     int
+	code     Code     // of float32
+	integers Integers // or this one
+	cleared  []bool   // by result: it alone does not explain the syndromes
 }
 
-// Begin forgets what was seen.
+// Begin forgets what was seen, for results of a code.
 func (c *Check) Begin(code Code) {
-	c.code, c.Over = code, [MaxParity]bool{}
-	c.cleared = append(c.cleared[:0], make([]bool, code.N())...)
+	c.begin(code.k, code.r)
+	c.code = code
+}
+
+// BeginIntegers is Begin for results over the integers.
+func (c *Check) BeginIntegers(code Integers) {
+	c.begin(code.k, code.r)
+	c.integers = code
+}
+
+func (c *Check) begin(k, r int) {
+	c.k, c.r, c.Over = k, r, [MaxParity]bool{}
+	c.cleared = append(c.cleared[:0], make([]bool, k+r)...)
 }
 
 // See takes one element's syndromes and their tolerances, by parity. there says
 // whether data result i has that element; it is padding in the others.
 func (c *Check) See(syndrome, tolerance *[MaxParity]float64, there func(i int) bool) {
-	r, wrong := c.code.r, false
-	for p := range r {
+	wrong := false
+	for p := range c.r {
 		if !(math.Abs(syndrome[p]) <= tolerance[p]) { // not a number is wrong
 			c.Over[p], wrong = true, true
 		}
@@ -61,30 +74,72 @@ func (c *Check) See(syndrome, tolerance *[MaxParity]float64, there func(i int) b
 		return
 	}
 	for i := range c.cleared {
-		if !c.cleared[i] && (i < c.code.k && !there(i) || !c.explains(i, syndrome, tolerance)) {
+		if !c.cleared[i] && (i < c.k && !there(i) || !c.explains(i, syndrome, tolerance)) {
 			c.cleared[i] = true
 		}
 	}
+}
+
+// SeeIntegers is See over the integers, where every syndrome of right results is
+// 0; narrow says that they have 32 bits.
+func (c *Check) SeeIntegers(syndrome *[MaxParity]int64, narrow bool, there func(i int) bool) {
+	wrong := false
+	for p := range c.r {
+		if syndrome[p] != 0 {
+			c.Over[p], wrong = true, true
+		}
+	}
+	if !wrong {
+		return
+	}
+	for i := range c.cleared {
+		if !c.cleared[i] && (i < c.k && !there(i) || !c.explainsInteger(i, syndrome, narrow)) {
+			c.cleared[i] = true
+		}
+	}
+}
+
+// explainsInteger says whether the syndromes are as if only result i were wrong: an
+// error e of data result i makes syndrome p −G[p,i]·e.
+func (c *Check) explainsInteger(i int, syndrome *[MaxParity]int64, narrow bool) bool {
+	for p := range c.r {
+		want := int64(0)
+		switch {
+		case i == c.k+p:
+			continue
+		case i < c.k:
+			if !narrow && (syndrome[0] > math.MaxUint32 || syndrome[0] < -math.MaxUint32) {
+				return false // data results have 32 bits
+			}
+			want = c.integers.Coefficient(p, i) * syndrome[0]
+			if narrow {
+				want = int64(int32(want))
+			}
+		}
+		if syndrome[p] != want {
+			return false
+		}
+	}
+	return true
 }
 
 // explains says whether the syndromes are as if only result i were wrong. An
 // error e of data result i makes syndrome p −G[p,i]·e, and adds γ_k·|G[p,i]·e|
 // to its rounding; G[0,i] is 1.
 func (c *Check) explains(i int, syndrome, tolerance *[MaxParity]float64) bool {
-	k := c.code.k
 	if math.IsInf(syndrome[0], 0) || syndrome[0] != syndrome[0] {
 		return false // whichever result of the sum is not finite, it looks the same
 	}
-	for p := range c.code.r {
+	for p := range c.r {
 		switch {
-		case i == k+p:
-		case i >= k:
+		case i == c.k+p:
+		case i >= c.k:
 			if !(math.Abs(syndrome[p]) <= tolerance[p]) {
 				return false
 			}
 		case p > 0:
 			g := float64(c.code.Coefficient(p, i))
-			slack := tolerance[p] + math.Abs(g)*(tolerance[0]+4*gamma(k+2)*math.Abs(syndrome[0]))
+			slack := tolerance[p] + math.Abs(g)*(tolerance[0]+4*gamma(c.k+2)*math.Abs(syndrome[0]))
 			if !(math.Abs(syndrome[p]-g*syndrome[0]) <= slack) {
 				return false
 			}

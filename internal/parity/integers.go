@@ -3,10 +3,9 @@ package parity
 import (
 	"fmt"
 	"math/bits"
-)
 
-// MaxIntegerParity is the most parity blocks of an Integers code.
-const MaxIntegerParity = 3
+	"starling/internal/kernel"
+)
 
 // Integers is a code over the integers, for quantised layers: the results of
 // int8 weights before bias and requantisation are whole numbers, and lost ones
@@ -28,18 +27,11 @@ type Integers struct {
 	k, r, headroom int
 }
 
-// NewIntegers returns the code for k data and r parity blocks; 0 ≤ r ≤
-// MaxIntegerParity, and 1 ≤ k ≤ MaxData, or MaxCoded where r ≥ 2.
+// NewIntegers returns the code for k data and r parity blocks, with the limits of
+// [New].
 func NewIntegers(k, r int) (Integers, error) {
-	most := MaxData
-	if r > 1 {
-		most = MaxCoded
-	}
-	switch {
-	case r < 0 || r > MaxIntegerParity:
-		return Integers{}, fmt.Errorf("an integer code has 0 to %d parity slices, not %d", MaxIntegerParity, r)
-	case k < 1 || k > most:
-		return Integers{}, fmt.Errorf("an integer code with %d parity slices has 1 to %d data slices, not %d", r, most, k)
+	if err := checkSize(k, r); err != nil {
+		return Integers{}, err
 	}
 	c := Integers{k: k, r: r}
 	for lost := range subsets(k, min(r, k)) {
@@ -53,10 +45,10 @@ func NewIntegers(k, r int) (Integers, error) {
 	return c, nil
 }
 
-// subsets yields the ascending subsets of 0 … n−1 of at most m ≤ 3 elements.
+// subsets yields the ascending subsets of 0 … n−1 of at most m ≤ 4 elements.
 func subsets(n, m int) func(yield func([]int) bool) {
 	return func(yield func([]int) bool) {
-		var set [MaxIntegerParity]int
+		var set [MaxParity]int
 		var grow func(size, from int) bool
 		grow = func(size, from int) bool {
 			if !yield(set[:size]) {
@@ -96,33 +88,30 @@ func (c Integers) Coefficient(p, i int) int64 {
 // below 2^(w−1−v), whatever is lost.
 func (c Integers) Headroom() int { return c.headroom }
 
-// WeightBits is how many bits a weight of parity block p needs, sign included,
-// if data weights are int8.
-func (c Integers) WeightBits(p int) int {
+// Most is the largest magnitude that a number of parity block p can have, if those
+// of data blocks have at most that one: for bytes below 2^31.
+func (c Integers) Most(p, data int) int64 {
 	var sum int64
 	for i := range c.k {
 		sum += c.Coefficient(p, i)
 	}
-	return bits.Len64(uint64(128*sum-1)) + 1 // from −128·sum
+	return sum * int64(data)
 }
 
-// Encode fills dst with parity block p of int8 data blocks, each padded with
-// zeros to len(dst). No block may be longer than dst.
-func (c Integers) Encode(dst []int32, p int, data [][]int8) {
+// Encode fills dst with parity block p of data blocks, each padded with zeros to
+// len(dst). No block may be longer than dst.
+func (c Integers) Encode(dst []int32, p int, data [][]int32) {
 	if len(data) != c.k || p < 0 || p >= c.r {
 		panic(fmt.Sprintf("parity: encode parity %d of %d blocks with k=%d r=%d", p, len(data), c.k, c.r))
 	}
 	clear(dst)
 	for i, block := range data {
-		g := int32(c.Coefficient(p, i)) // k^2·128·k < 2^31 for k ≤ 32
-		for e, w := range block {
-			dst[e] += g * int32(w)
-		}
+		kernel.AddScaledInt32(dst[:len(block)], block, int32(c.Coefficient(p, i)))
 	}
 }
 
-// matrix is a square matrix of at most MaxIntegerParity rows.
-type matrix [MaxIntegerParity][MaxIntegerParity]int64
+// matrix is a square matrix of at most MaxParity rows.
+type matrix [MaxParity][MaxParity]int64
 
 // minor is the rows of parities used at the columns of data slices lost.
 func (c Integers) minor(used, lost []int) (m matrix) {
@@ -134,32 +123,37 @@ func (c Integers) minor(used, lost []int) (m matrix) {
 	return m
 }
 
-// determinant of the first n rows and columns; below 2^31 for k ≤ 32.
+// determinant of the first n rows and columns; below 2^45 for k ≤ 32.
 func (m *matrix) determinant(n int) int64 {
-	switch n {
-	case 1:
+	if n == 1 {
 		return m[0][0]
-	case 2:
-		return m[0][0]*m[1][1] - m[0][1]*m[1][0]
 	}
 	var det int64
-	for j := range 3 {
-		det += m[0][j] * m.cofactor(0, j, 3)
+	for j := range n {
+		det += m[0][j] * m.cofactor(0, j, n)
 	}
 	return det
 }
 
 // cofactor of row i and column j.
 func (m *matrix) cofactor(i, j, n int) int64 {
-	switch n {
-	case 1:
+	if n == 1 {
 		return 1
-	case 2:
-		return m[1-i][1-j] * int64(1-2*((i+j)%2))
 	}
-	// Taken cyclically, rows and columns bring the sign with them.
-	a, b, x, y := (i+1)%3, (i+2)%3, (j+1)%3, (j+2)%3
-	return m[a][x]*m[b][y] - m[a][y]*m[b][x]
+	var rest matrix
+	for a := range n - 1 {
+		for b := range n - 1 {
+			rest[a][b] = m[a+below(a >= i)][b+below(b >= j)]
+		}
+	}
+	return rest.determinant(n-1) * int64(1-2*((i+j)%2))
+}
+
+func below(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // IntegerSolution says how lost data results follow from others. It may be used
@@ -169,7 +163,8 @@ type IntegerSolution struct {
 	From []int // the k results that they follow from, ascending; ≥ k are parities
 
 	k, shift int
-	d        []int64 // [len(Lost),k], of From: gives 2^shift times the result
+	d        []int64      // [len(Lost),k], of From: gives 2^shift times the result
+	sums     [piece]int64 // scratch
 }
 
 // Solve makes s recover every data result that is not there: have [n] says
@@ -188,7 +183,7 @@ func (c Integers) Solve(s *IntegerSolution, have []bool) error {
 	if m == 0 {
 		return nil
 	}
-	var used [MaxIntegerParity]int
+	var used [MaxParity]int
 	for i, u := range s.From[c.k-m:] {
 		used[i] = u - c.k
 	}
@@ -222,27 +217,89 @@ func inverse(q int64) int64 {
 	return x
 }
 
-// RecoverIntegers fills dst[i] with the data result Lost[i], from the results
-// From: every operand counts as padded with zeros, and no dst may overlap
-// another slice. T is the width that the results were computed in, wrapping.
-// What is recovered is exact if it is within Headroom, which the caller knows
-// from the layer's weights and the range of its input.
-func RecoverIntegers[T int32 | int64](s *IntegerSolution, dst, from [][]T) {
+// Sums are the results of a block of integers, of the width in which they were
+// added up, wrapping: one of the two is set.
+type Sums struct {
+	Narrow []int32
+	Wide   []int64
+}
+
+// Recover fills dst[i] with the data result Lost[i], from the results From: every
+// operand counts as padded with zeros, and no dst may overlap another slice. If one
+// of them is Wide, narrow ones must be exact, not wrapped. What is recovered is
+// exact if it is within Headroom of the width, which the caller knows from the
+// layer's weights and the range of its input; it is wrapped to 32 bits.
+func (s *IntegerSolution) Recover(dst [][]int32, from []Sums) {
 	if len(dst) != len(s.Lost) || len(from) != s.k {
 		panic(fmt.Sprintf("parity: recover %d of %d results from %d with k=%d", len(dst), len(s.Lost), len(from), s.k))
 	}
+	wide := false
+	for _, f := range from {
+		wide = wide || f.Wide != nil
+	}
 	for l, to := range dst {
-		clear(to)
-		for i, f := range from {
-			n, d := min(len(to), len(f)), T(s.d[l*s.k+i])
-			for e, v := range f[:n] {
-				to[e] += d * v
+		d := s.d[l*s.k : (l+1)*s.k]
+		for lo := 0; lo < len(to); lo += piece {
+			if wide {
+				s.recoverWide(to[lo:min(lo+piece, len(to))], from, d, lo)
+			} else {
+				s.recoverNarrow(to[lo:min(lo+piece, len(to))], from, d, lo)
 			}
 		}
-		if s.shift > 0 {
-			for e := range to {
-				to[e] >>= s.shift
-			}
+	}
+}
+
+// recoverNarrow recovers the elements of a result from lo on, with coefficients d.
+func (s *IntegerSolution) recoverNarrow(to []int32, from []Sums, d []int64, lo int) {
+	clear(to)
+	for i, f := range from {
+		x := part(f.Narrow, lo, len(to))
+		kernel.AddScaledInt32(to[:len(x)], x, int32(d[i]))
+	}
+	if s.shift > 0 {
+		for e := range to {
+			to[e] >>= s.shift
+		}
+	}
+}
+
+// recoverWide is recoverNarrow of sums of 64 bits.
+func (s *IntegerSolution) recoverWide(to []int32, from []Sums, d []int64, lo int) {
+	sums := s.sums[:len(to)]
+	clear(sums)
+	for i, f := range from {
+		for e, v := range part(f.Narrow, lo, len(to)) {
+			sums[e] += d[i] * int64(v)
+		}
+		for e, v := range part(f.Wide, lo, len(to)) {
+			sums[e] += d[i] * v
+		}
+	}
+	for e, v := range sums {
+		to[e] = int32(v >> s.shift)
+	}
+}
+
+// Syndrome fills dst with parity result p less the combination of the data results
+// that it should be, in the width of that result: zero, if all are right. Data
+// results may be shorter than dst and then count as padded with zeros.
+func (c Integers) Syndrome(dst []int64, result Sums, p int, data [][]int32) {
+	if len(data) != c.k || p < 0 || p >= c.r {
+		panic(fmt.Sprintf("parity: syndrome %d of %d results with k=%d r=%d", p, len(data), c.k, c.r))
+	}
+	for e, v := range part(result.Narrow, 0, len(dst)) {
+		dst[e] = int64(v)
+	}
+	copy(dst, result.Wide)
+	for i, y := range data {
+		g := c.Coefficient(p, i)
+		for e, v := range y {
+			dst[e] -= g * int64(v)
+		}
+	}
+	if result.Wide == nil {
+		for e, v := range dst {
+			dst[e] = int64(int32(v))
 		}
 	}
 }

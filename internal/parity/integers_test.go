@@ -2,97 +2,109 @@ package parity
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
 func TestNewIntegersRefuses(t *testing.T) {
-	for _, c := range []struct{ k, r int }{{0, 1}, {MaxData + 1, 1}, {MaxCoded + 1, 2}, {4, 4}, {4, -1}} {
+	for _, c := range []struct{ k, r int }{{0, 1}, {MaxData + 1, 1}, {MaxCoded + 1, 2}, {4, MaxParity + 1}, {4, -1}} {
 		if _, err := NewIntegers(c.k, c.r); err == nil {
 			t.Errorf("NewIntegers(%d, %d) succeeded", c.k, c.r)
 		}
 	}
 }
 
-// The headroom and the widths of weights that docs/parity.md tells.
+// The headroom and the magnitudes of weights that docs/parity.md tells.
 func TestIntegerHeadroom(t *testing.T) {
-	for _, c := range []struct{ k, r, headroom, bits int }{
-		{4, 1, 0, 10},
-		{256, 1, 0, 16},
-		{4, 2, 2, 12},
-		{8, 2, 3, 14},
-		{16, 2, 4, 16},
-		{22, 2, 4, 16},
-		{23, 2, 4, 17},
-		{32, 2, 5, 18},
-		{8, 3, 7, 16},
-		{9, 3, 7, 17},
-		{12, 3, 7, 18},
+	for _, c := range []struct {
+		k, r, headroom int
+		most           int64 // weight of the last parity, of int8 data
+	}{
+		{4, 1, 0, 512}, {256, 1, 0, 32768}, {4, 2, 2, 1280}, {8, 2, 3, 4608}, {16, 2, 4, 17408}, {22, 2, 4, 32384}, {32, 2, 5, 67584},
+		{4, 3, 4, 3840}, {8, 3, 7, 26112}, {12, 3, 7, 83200}, {32, 3, 13, 1464320},
+		{4, 4, 7, 12800}, {8, 4, 12, 165888}, {12, 4, 14, 778752}, {32, 4, 22, 35684352},
 	} {
 		code, err := NewIntegers(c.k, c.r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if code.Headroom() != c.headroom || code.WeightBits(c.r-1) != c.bits {
-			t.Errorf("k=%d r=%d: headroom %d, %d bits; want %d, %d", c.k, c.r, code.Headroom(), code.WeightBits(c.r-1), c.headroom, c.bits)
+		if code.Headroom() != c.headroom || code.Most(c.r-1, 128) != c.most {
+			t.Errorf("k=%d r=%d: headroom %d, most %d; want %d, %d", c.k, c.r, code.Headroom(), code.Most(c.r-1, 128), c.headroom, c.most)
 		}
 	}
 }
 
 // Every k ≤ 10, every r and every erasure pattern that k results survive:
 // recovered results are equal, at the ends of the range too, and parity results
-// that wrapped do no harm.
+// that wrapped do no harm. In 64 bits the range is that of int32.
 func TestIntegersEveryPatternIsExact(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 4))
 	for k := 1; k <= 10; k++ {
-		for r := range MaxIntegerParity + 1 {
+		for r := range MaxParity + 1 {
 			code, err := NewIntegers(k, r)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkIntegers(t, code, 31, func(most int64) int32 { return int32(rng.Int64N(2*most+1) - most) })
-			checkIntegers(t, code, 63, func(most int64) int64 { return int64(rng.Uint64N(uint64(2*most)+1)) - most })
+			for _, wide := range []bool{false, true} {
+				checkIntegers(t, code, rng, wide)
+			}
 		}
 	}
 }
 
-func checkIntegers[T int32 | int64](t *testing.T, code Integers, width int, draw func(most int64) T) {
-	t.Helper()
-	k, r := code.K(), code.R()
-	most := int64(1)<<(width-code.Headroom()) - 1 // the largest that is recovered
-	results := make([][]T, 0, k+r)
-	for j := range k {
-		y := []T{T(most), T(-most), 0, draw(most), draw(most), draw(most)}
-		results = append(results, y[:len(y)-j%2]) // shorter ones are padded
+// coded are data results of magnitude most and less, and their parities.
+func coded(code Integers, rng *rand.Rand, wide bool) (data [][]int32, all []Sums) {
+	most := int64(1)<<(31-code.Headroom()) - 1 // the largest that is recovered
+	if wide {
+		most = math.MaxInt32
 	}
-	for p := range r {
-		y := make([]T, 6)
-		for i, d := range results[:k] {
+	draw := func() int32 { return int32(rng.Int64N(2*most+1) - most) }
+	for j := range code.K() {
+		y := []int32{int32(most), int32(-most), 0, draw(), draw(), draw()}
+		data = append(data, y[:len(y)-j%2]) // shorter ones are padded
+		all = append(all, Sums{Narrow: data[j]})
+	}
+	for p := range code.R() {
+		narrow, exact := make([]int32, 6), make([]int64, 6)
+		for i, d := range data {
 			for e, v := range d {
-				y[e] += T(code.Coefficient(p, i)) * v
+				narrow[e] += int32(code.Coefficient(p, i)) * v
+				exact[e] += code.Coefficient(p, i) * int64(v)
 			}
 		}
-		results = append(results, y)
+		if wide {
+			all = append(all, Sums{Wide: exact})
+		} else {
+			all = append(all, Sums{Narrow: narrow})
+		}
 	}
-	plain := Code{k: k, r: r}
+	return data, all
+}
+
+func checkIntegers(t *testing.T, code Integers, rng *rand.Rand, wide bool) {
+	t.Helper()
+	k, r := code.K(), code.R()
+	data, all := coded(code, rng, wide)
 	var s IntegerSolution
-	erasures(plain, func(have []bool) {
+	erasures(Code{k: k, r: r}, func(have []bool) {
 		if err := code.Solve(&s, have); err != nil {
 			t.Fatal(err)
 		}
-		var dst, from [][]T
+		var dst [][]int32
+		var from []Sums
 		for _, l := range s.Lost {
-			dst = append(dst, make([]T, len(results[l])))
+			dst = append(dst, make([]int32, len(data[l])))
 		}
 		for _, f := range s.From {
-			from = append(from, results[f])
+			from = append(from, all[f])
 		}
-		RecoverIntegers(&s, dst, from)
+		s.Recover(dst, from)
 		for i, l := range s.Lost {
-			if !slices.Equal(dst[i], results[l]) {
-				t.Fatalf("k=%d r=%d %v: result %d is %v, want %v", k, r, have, l, dst[i], results[l])
+			if !slices.Equal(dst[i], data[l]) {
+				t.Fatalf("k=%d r=%d %v: result %d is %v, want %v", k, r, have, l, dst[i], data[l])
 			}
 		}
 	})
@@ -100,6 +112,68 @@ func checkIntegers[T int32 | int64](t *testing.T, code Integers, width int, draw
 		have := make([]bool, k+r)
 		if err := code.Solve(&s, have); !errors.Is(err, ErrTooFewSlices) {
 			t.Errorf("nothing is there: %v", err)
+		}
+	}
+}
+
+// Over the integers every wrong result is found, right ones never are, and with
+// two parities or more the wrong one is named unless its error looks like another's,
+// which a few errors of a multiple of a high power of two do.
+func TestIntegerCheck(t *testing.T) {
+	t.Logf("seed %d", *seed)
+	rng := rand.New(rand.NewPCG(*seed, 6))
+	var check Check
+	syndromes := make([][]int64, MaxParity)
+	run := func(code Integers, data [][]int32, all []Sums) {
+		check.BeginIntegers(code)
+		for p := range code.R() {
+			syndromes[p] = make([]int64, 6)
+			code.Syndrome(syndromes[p], all[code.K()+p], p, data)
+		}
+		for e := range 6 {
+			var values [MaxParity]int64
+			for p := range code.R() {
+				values[p] = syndromes[p][e]
+			}
+			check.SeeIntegers(&values, all[len(all)-1].Wide == nil, func(i int) bool { return e < len(data[i]) })
+		}
+	}
+	for k := 1; k <= 8; k++ {
+		for r := 1; r <= MaxParity; r++ {
+			code, err := NewIntegers(k, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, wide := range []bool{false, true} {
+				data, all := coded(code, rng, wide)
+				if run(code, data, all); check.Wrong() {
+					t.Fatalf("k=%d r=%d: right results are wrong", k, r)
+				}
+				for i, result := range all {
+					for bit := range 64 {
+						flip := func() {
+							if result.Wide != nil {
+								result.Wide[2] ^= 1 << bit
+							} else if bit < 32 {
+								result.Narrow[2] ^= 1 << bit
+							}
+						}
+						flip()
+						run(code, data, all)
+						flip()
+						if check.Wrong() != (bit < 32 || result.Wide != nil) {
+							t.Fatalf("k=%d r=%d result %d bit %d: wrong is %v", k, r, i, bit, check.Wrong())
+						}
+						who, ok := check.Suspect()
+						if ok && who != i {
+							t.Fatalf("k=%d r=%d result %d bit %d: blamed on %d", k, r, i, bit, who)
+						}
+						if !ok && check.Wrong() && r > 1 && (wide || bit < 28) {
+							t.Fatalf("k=%d r=%d result %d bit %d: nobody is blamed", k, r, i, bit)
+						}
+					}
+				}
+			}
 		}
 	}
 }
@@ -125,23 +199,20 @@ func TestIntegersOfALayer(t *testing.T) {
 		}
 		return y
 	}
-	var data [][]int8
-	var results [][]int32
+	var data, results [][]int32
 	for range k {
-		w, wide := make([]int8, rows*cols), make([]int32, rows*cols)
+		w := make([]int32, rows*cols)
 		for i := range w {
-			w[i] = int8(rng.IntN(256) - 128)
-			wide[i] = int32(w[i])
+			w[i] = int32(rng.IntN(256) - 128)
 		}
-		data, results = append(data, w), append(results, multiply(wide))
+		data, results = append(data, w), append(results, multiply(w))
 	}
 	for p := range r {
 		w := make([]int32, rows*cols)
 		code.Encode(w, p, data)
-		limit := int32(1) << (code.WeightBits(p) - 1)
 		for _, v := range w {
-			if v < -limit || v >= limit {
-				t.Fatalf("parity %d has a weight %d beyond %d bits", p, v, code.WeightBits(p))
+			if most := code.Most(p, 128); int64(v) < -most || int64(v) > most {
+				t.Fatalf("parity %d has a weight %d beyond %d", p, v, most)
 			}
 		}
 		results = append(results, multiply(w))
@@ -151,14 +222,15 @@ func TestIntegersOfALayer(t *testing.T) {
 		if err := code.Solve(&s, have); err != nil {
 			t.Fatal(err)
 		}
-		var dst, from [][]int32
+		var dst [][]int32
+		var from []Sums
 		for _, l := range s.Lost {
 			dst = append(dst, make([]int32, len(results[l])))
 		}
 		for _, f := range s.From {
-			from = append(from, results[f])
+			from = append(from, Sums{Narrow: results[f]})
 		}
-		RecoverIntegers(&s, dst, from)
+		s.Recover(dst, from)
 		for i, l := range s.Lost {
 			if !slices.Equal(dst[i], results[l]) {
 				t.Fatalf("%v: result %d differs", have, l)

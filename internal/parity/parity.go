@@ -79,15 +79,8 @@ type Code struct {
 // New returns the code for k data and r parity blocks; 0 ≤ r ≤ MaxParity, and
 // 1 ≤ k ≤ MaxData, or MaxCoded where r ≥ 2.
 func New(k, r int) (Code, error) {
-	most := MaxData
-	if r > 1 {
-		most = MaxCoded
-	}
-	switch {
-	case r < 0 || r > MaxParity:
-		return Code{}, fmt.Errorf("a code has 0 to %d parity slices, not %d", MaxParity, r)
-	case k < 1 || k > most:
-		return Code{}, fmt.Errorf("a code with %d parity slices has 1 to %d data slices, not %d", r, most, k)
+	if err := checkSize(k, r); err != nil {
+		return Code{}, err
 	}
 	c := Code{k: k, r: r, g: make([]float32, r*k)}
 	for i := range c.g {
@@ -97,6 +90,21 @@ func New(k, r int) (Code, error) {
 		}
 	}
 	return c, nil
+}
+
+// checkSize says whether there are codes for k data and r parity blocks.
+func checkSize(k, r int) error {
+	most := MaxData
+	if r > 1 {
+		most = MaxCoded
+	}
+	switch {
+	case r < 0 || r > MaxParity:
+		return fmt.Errorf("a code has 0 to %d parity slices, not %d", MaxParity, r)
+	case k < 1 || k > most:
+		return fmt.Errorf("a code with %d parity slices has 1 to %d data slices, not %d", r, most, k)
+	}
+	return nil
 }
 
 // K is the number of data blocks.
@@ -269,7 +277,7 @@ func (s *Solution) Recover(dst, from [][]float32) bool {
 }
 
 // part is x[lo:lo+n], as far as there is such.
-func part(x []float32, lo, n int) []float32 {
+func part[T any](x []T, lo, n int) []T {
 	return x[min(lo, len(x)):min(lo+n, len(x))]
 }
 

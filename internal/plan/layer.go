@@ -151,6 +151,9 @@ func (l *Layer) fill(h holders, block int) error {
 	} else {
 		l.Workers = append(l.Workers, extra...)
 	}
+	if err := l.combine(); err != nil {
+		return err
+	}
 	l.block = l.blockHeight(block)
 	held := map[int]int{}
 	for s, w := range l.Workers {

@@ -87,7 +87,7 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			return err
 		}
-		if l.Integers != (engine.Integers{}) && set == nil {
+		if isInteger(l) && set == nil {
 			continue
 		}
 		if set == nil && kindOf(l, m.opt.Split) == "" {
@@ -207,6 +207,10 @@ func (m *maker) cover(l engine.Linear, kind string, set *Setting) (string, error
 	case kind == Spatial:
 		cheapest = Inputs
 	}
+	able := canCombine(l, m.losses())
+	if !able {
+		cheapest = Replicate
+	}
 	switch set.Redundancy {
 	case "":
 		switch {
@@ -218,15 +222,15 @@ func (m *maker) cover(l engine.Linear, kind string, set *Setting) (string, error
 		return cheapest, nil
 	case None, Replicate:
 		return set.Redundancy, nil
-	case Inputs:
-		if kind != Spatial {
+	case Inputs, Parity:
+		switch {
+		case !able:
+			return "", fmt.Errorf("sums of combinations would not fit, with rows of more than %d integers: use replicate or one parity", engine.MaxWide)
+		case set.Redundancy == Inputs && kind != Spatial:
 			return "", fmt.Errorf("combinations of inputs cover a spatial split, not %s: use replicate", kind)
-		}
-	case Parity:
-		if cheapest == Inputs {
+		case set.Redundancy == Parity && kind == Spatial:
 			return "", errors.New("all slices of a spatial split have the same weights: use inputs or replicate")
-		}
-		if cheapest == Replicate {
+		case set.Redundancy == Parity && cheapest == Replicate:
 			return "", fmt.Errorf("the slices of a %s split differ in weights and in inputs, so no parity of weights covers them: use replicate", kind)
 		}
 	default:

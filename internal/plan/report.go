@@ -185,14 +185,18 @@ func (l *Layer) density(w []byte) (data, parity float64) {
 func (l *Layer) share(n int, slices ...[]byte) float64 {
 	some := make([]bool, n)
 	for _, w := range slices {
-		if l.Linear.Integers == (engine.Integers{}) {
+		if !isInteger(l.Linear) {
 			for i, v := range tensor.View[float32](w) {
 				some[i] = some[i] || v != 0
 			}
 			continue
 		}
-		for i := range len(w) / l.Linear.WeightSize() {
-			some[i] = some[i] || l.Linear.Integers.Weight(w, i) != 0
+		row := make([]int32, l.Linear.Cols)
+		for first := 0; first < len(w)/l.Linear.WeightSize(); first += len(row) {
+			l.Linear.Integers.Values(row, w, first)
+			for i, v := range row {
+				some[first+i] = some[first+i] || v != 0
+			}
 		}
 	}
 	count := 0

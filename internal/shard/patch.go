@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"starling/internal/engine"
 	"starling/internal/parity"
 	"starling/internal/plan"
 	"starling/internal/tensor"
@@ -60,21 +61,55 @@ func Patches(layer *plan.Layer, i int, w []byte, begin, end int) ([]Patch, error
 
 // encode makes rows [low,high) of parity slice i from the data slices' weights.
 func encode(layer *plan.Layer, i int, data [][]byte, low, high int) ([]byte, error) {
+	slice := layer.Slice(layer.K() + i)
+	if slice.Integers != (engine.Integers{}) {
+		return encodeIntegers(layer, i, data, low, high)
+	}
 	code, err := parity.New(layer.K(), layer.R())
 	if err != nil {
 		return nil, err
 	}
-	size := layer.Slice(layer.K() + i).RowBytes()
 	rows := make([][]float32, len(data))
 	for j, block := range data {
-		rows[j] = tensor.View[float32](block[min(low*size, len(block)):min(high*size, len(block))])
+		rows[j] = tensor.View[float32](block[min(low*slice.RowBytes(), len(block)):min(high*slice.RowBytes(), len(block))])
 	}
-	weights := make([]float32, (high-low)*layer.Slice(layer.K()+i).Cols)
+	weights := make([]float32, (high-low)*slice.Cols)
 	code.Encode(weights, i, rows)
 	if !parity.Finite(weights) {
 		return nil, fmt.Errorf("layer %s: a combination of its slices' weights overflows float32, so parity cannot cover it: use --redundancy replicate or none", layer.Node)
 	}
 	return tensor.Bytes(weights), nil
+}
+
+// encodeIntegers is encode for a layer over integers, whose zero points are taken
+// out.
+func encodeIntegers(layer *plan.Layer, i int, data [][]byte, low, high int) ([]byte, error) {
+	code, err := parity.NewIntegers(layer.K(), layer.R())
+	if err != nil {
+		return nil, err
+	}
+	slice, cols := layer.Slice(layer.K()+i), layer.Linear.Cols
+	weights := tensor.Alloc((high - low) * slice.RowBytes())
+	sum, values, rows := make([]int32, cols), make([]int32, cols*len(data)), make([][]int32, len(data))
+	for row := low; row < high; row++ {
+		for j := range data {
+			rows[j] = nil
+			if row < layer.Height(j) {
+				rows[j] = values[j*cols : (j+1)*cols]
+				layer.Linear.Integers.Values(rows[j], data[j], row*cols)
+			}
+		}
+		code.Encode(sum, i, rows)
+		at := (row - low) * cols
+		if slice.Integers.Weights == tensor.Int32 {
+			copy(tensor.View[int32](weights)[at:], sum)
+			continue
+		}
+		for c, v := range sum {
+			tensor.View[int16](weights)[at+c] = int16(v)
+		}
+	}
+	return weights, nil
 }
 
 // Patch writes to the store what from becomes by the patches. The file is that
