@@ -153,6 +153,12 @@ func depthwiseSignedAVX2(dst *int32, src *byte, w *int32, off *int32, pairs int,
 //go:noescape
 func depthwiseUnsignedAVX2(dst *int32, src *byte, w *int32, off *int32, pairs int, rows int, cols int, step int)
 
+// patchSumsVNNI is patchSumsPortable for count patches; mask has a bit for each cell of the map, of 64.
+// The bounds are the caller's; count and groups are at least 1.
+//
+//go:noescape
+func patchSumsVNNI(dst *int32, x *byte, w *uint32, patches *int32, count int, groups int, picks *pick, mask int, flip int, pad int)
+
 // quantizeAVX2 is quantizePortable for n elements, a multiple of 8 and at least that.
 //
 //go:noescape

@@ -3382,6 +3382,52 @@ pair:
 	VZEROUPPER
 	RET
 
+// func patchSumsVNNI(dst *int32, x *byte, w *uint32, patches *int32, count int, groups int, picks *pick, mask int, flip int, pad int)
+TEXT ·patchSumsVNNI(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), R8
+	MOVQ patches+24(FP), R9
+	MOVQ count+32(FP), CX
+	MOVQ groups+40(FP), R10
+	MOVQ picks+48(FP), R11
+	MOVQ mask+56(FP), R13
+	MOVQ flip+64(FP), AX
+	MOVQ pad+72(FP), BX
+	// DI dst; SI x; R8 w; R9 patches; CX patches left; R10 groups; R11 picks; DX dst of the patch; BX group; AX src and R12 pick of it
+	// Z0 sums; Z1 cells; Z2 those picked; Z3 index; Z28 flip; Z29 pads; K1 cells that exist; K2 lanes; K3 places inside the map
+	VPBROADCASTB AX, Z28
+	VPBROADCASTB BX, Z29
+	KMOVQ R13, K1
+patch:
+	MOVLQSX (R9), DX
+	LEAQ (DI)(DX*4), DX
+	KMOVW 4(R9), K2
+	ADDQ $8, R9
+	VPXORD Z0, Z0, Z0
+	XORQ BX, BX
+group:
+	MOVLQSX (R9), AX
+	MOVLQSX 4(R9), R12
+	LEAQ (R12)(R12*8), R12
+	LEAQ (R11)(R12*8), R12
+	VMOVDQU8.Z (SI)(AX*1), K1, Z1
+	VPXORD Z28, Z1, Z1
+	KMOVQ 64(R12), K3
+	VMOVDQU64 (R12), Z3
+	VMOVDQA64 Z29, Z2
+	VPERMB Z1, Z3, K3, Z2
+	VPDPBUSD.BCST (R8)(BX*4), Z2, Z0
+	ADDQ $8, R9
+	INCQ BX
+	CMPQ BX, R10
+	JLT group
+	VMOVDQU32 Z0, K2, (DX)
+	DECQ CX
+	JNZ patch
+	VZEROUPPER
+	RET
+
 // func quantizeAVX2(dst *byte, x *float32, n int, zero int, scale float32, lo float32, hi float32)
 TEXT ·quantizeAVX2(SB), NOSPLIT, $0-44
 	MOVQ dst+0(FP), DI

@@ -14,6 +14,7 @@ var (
 
 var (
 	vnni512 = cpu.X86.HasAVX512VNNI
+	vbmi    = cpu.X86.HasAVX512VBMI
 	vnni256 = cpu.X86.HasAVXVNNI
 	amx     = cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && allowAMX()
 )
@@ -220,6 +221,19 @@ func gemvWide(dst []int32, w, x []int16, rows, k int) {
 		gemvWideAVX2(&rest[0], &row[0], &x[0], whole/32)
 		rest[0] += tail
 	}
+}
+
+// patchable says whether patchSums has a routine.
+func patchable() bool { return avx512 && vnni512 && vbmi }
+
+func patchSums(p *patchwork, dst []int32, x []byte, w []uint32, flip, pad byte) {
+	if !patchable() {
+		patchSumsPortable(p, dst, x, w, flip, pad)
+		return
+	}
+	_ = w[p.groups-1]
+	patchSumsVNNI(&dst[0], &x[0], &w[0], &p.patches[0], len(p.patches)/(2+2*p.groups), p.groups, &p.picks[0],
+		1<<min(64, len(x))-1, int(flip), int(pad))
 }
 
 func depthwiseSums(dst []int32, src []byte, signed bool, w, off []int32, rows, cols, step int) {

@@ -170,3 +170,10 @@ func dequantize(dst []float32, x []byte, signed bool, scale float32, zero int32)
 }
 
 func dealBytes(even, odd, x []byte) { dealBytesPortable(even, odd, x) }
+
+// patchable says whether patchSums has a routine.
+func patchable() bool { return false }
+
+func patchSums(p *patchwork, dst []int32, x []byte, w []uint32, flip, pad byte) {
+	patchSumsPortable(p, dst, x, w, flip, pad)
+}

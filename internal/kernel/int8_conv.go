@@ -11,14 +11,15 @@ type QuantConv struct {
 	g       Conv2D
 	s       *scheme
 	rows    int
-	filters []uint32 // [Groups] × packed rows; none if depthwise
+	filters []uint32 // [Groups] × packed rows; if depthwise those of patches, if any
 	terms   rowTerms // of all rows
 	ones    []uint32 // a row of ones, if terms needs them
 	window  byteWindow
-	offs    []int32 // of every k in the window's copy, whole lanes
-	reach   int     // the last of them
-	direct  bool    // the copy would be the input itself
-	taps    []int32 // of a depthwise convolution: the filters, pairs of taps in a lane
+	offs    []int32    // of every k in the window's copy, whole lanes
+	reach   int        // the last of them
+	direct  bool       // the copy would be the input itself
+	taps    []int32    // of a depthwise convolution: the filters, pairs of taps in a lane
+	patches *patchwork // of a depthwise convolution, nil if there is none; used if terms are zeroed
 }
 
 // byteWindow says how a map is laid out so that every tap reads neighbouring cells
@@ -128,7 +129,7 @@ type quantConvJob struct {
 	flip             byte
 	mBlocks, nBlocks int
 	mStep, nStep     int
-	copying          bool
+	copying, patched bool
 	stop             *atomic.Bool
 	stopped          atomic.Bool
 }
@@ -156,7 +157,11 @@ func (c *QuantConv) Run(p *Pool, out Output, x Bytes, stop *atomic.Bool) bool {
 	j.scratch = scratches8.get()
 	shift := int32(0)
 	j.flip, shift = c.s.flip(x.Signed)
-	if c.taps != nil { // reads bytes as they are
+	j.patched = c.patches != nil && c.terms.zeroed
+	switch {
+	case j.patched: // takes unsigned ones
+		j.flip, shift = pairs6x16.flip(x.Signed)
+	case c.taps != nil: // reads bytes as they are
 		j.flip, shift = 0, 0
 	}
 	add := grown(&j.scratch.add, c.rows)
@@ -164,7 +169,7 @@ func (c *QuantConv) Run(p *Pool, out Output, x Bytes, stop *atomic.Bool) bool {
 	j.out.Bias = add
 
 	j.src = x.Data
-	if c.window.plane > 0 && !c.direct {
+	if c.window.plane > 0 && !c.direct && !j.patched {
 		j.src = grown(&j.scratch.x, g.N*g.C*c.window.plane+maxSchemeN)
 		j.copying = true
 		p.run(j, ceilDiv(g.N*g.C, copyMaps))
@@ -173,6 +178,9 @@ func (c *QuantConv) Run(p *Pool, out Output, x Bytes, stop *atomic.Bool) bool {
 	blocks := 0
 	if c.taps != nil {
 		j.nBlocks = max(1, cells/depthwiseBlock)
+		if j.patched {
+			j.nBlocks = 1
+		}
 		j.nStep = ceilDiv(g.OH, j.nBlocks)
 		j.nBlocks = ceilDiv(g.OH, j.nStep)
 		j.mStep = max(1, depthwiseBlock/cells)

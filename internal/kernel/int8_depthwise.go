@@ -4,6 +4,12 @@ package kernel
 // own.
 func (c *QuantConv) depthwise() {
 	g := &c.g
+	if patchable() {
+		c.patches = patchworkOf(g)
+	}
+	if c.patches != nil {
+		c.filters = make([]uint32, g.C*c.patches.groups)
+	}
 	area := g.KH * g.KW
 	pairs := ceilDiv(area, 2)
 	c.taps = make([]int32, g.C*pairs)
@@ -13,10 +19,22 @@ func (c *QuantConv) depthwise() {
 	}
 }
 
-// setTaps takes zero points out of the weights, which become int16.
+// setTaps takes zero points out of the weights, which become int16, unless they are
+// signed bytes without and a patchwork takes them.
 func (c *QuantConv) setTaps(w *Weights) {
 	g := &c.g
 	area := g.KH * g.KW
+	if c.patches != nil {
+		flip, shift := byte(0), int32(0)
+		if !w.Signed {
+			flip, shift = 0x80, -128
+		}
+		c.terms.set(0, w, g.C, area, shift)
+		if c.terms.zeroed {
+			c.patches.pack(c.filters, w.Data[:g.C*area], flip, g)
+			return
+		}
+	}
 	pairs := ceilDiv(area, 2)
 	clear(c.terms.sums)
 	clear(c.taps)
@@ -40,6 +58,10 @@ func (j *quantConvJob) depthwiseBlock(i int) {
 	rows := min(j.nStep, g.OH-oy)
 	scratch := scratches8.get()
 	defer scratches8.put(scratch)
+	if j.patched {
+		j.patchedMaps(m0, scratch)
+		return
+	}
 	flat := g.StrideH == 1 && w.line <= 16
 	sums := grown(&scratch.c, rows*w.line+maxSchemeN)
 	pairs := len(c.offs) / 2
@@ -59,5 +81,18 @@ func (j *quantConvJob) depthwiseBlock(i int) {
 		}
 		out := j.out.cutRows(ch, 1, (m*g.OH+oy)*g.OW)
 		out.finishRows(0, sums, 0, 1, rows*g.OW)
+	}
+}
+
+// patchedMaps computes maps from m0 on by patches.
+func (j *quantConvJob) patchedMaps(m0 int, scratch *scratch8) {
+	c, g := j.c, &j.c.g
+	sums := grown(&scratch.c, g.OH*g.OW)
+	for m := m0; m < min(m0+j.mStep, g.N*g.C); m++ {
+		ch := m % g.C
+		filters := c.filters[ch*c.patches.groups:][:c.patches.groups]
+		patchSums(c.patches, sums, j.src[m*g.H*g.W:(m+1)*g.H*g.W], filters, j.flip, byte(j.x.Zero)^j.flip)
+		out := j.out.cutRows(ch, 1, m*g.OH*g.OW)
+		out.finishRows(0, sums, 0, 1, g.OH*g.OW)
 	}
 }

@@ -341,6 +341,46 @@ func depthwiseBytes(a *asm) {
 	}
 }
 
+// patchBytes convolves patch by patch, see patchwork.
+func patchBytes(a *asm) {
+	a.fn("patchSumsVNNI", "patchSumsVNNI is patchSumsPortable for count patches; mask has a bit for each cell of the map, of 64.\nThe bounds are the caller's; count and groups are at least 1.",
+		arg{"dst", "*int32", "DI"}, arg{"x", "*byte", "SI"}, arg{"w", "*uint32", "R8"}, arg{"patches", "*int32", "R9"},
+		arg{"count", "int", "CX"}, arg{"groups", "int", "R10"}, arg{"picks", "*pick", "R11"}, arg{"mask", "int", "R13"},
+		arg{"flip", "int", "AX"}, arg{"pad", "int", "BX"})
+	a.note("DI dst; SI x; R8 w; R9 patches; CX patches left; R10 groups; R11 picks; DX dst of the patch; BX group; AX src and R12 pick of it")
+	a.note("Z0 sums; Z1 cells; Z2 those picked; Z3 index; Z28 flip; Z29 pads; K1 cells that exist; K2 lanes; K3 places inside the map")
+	a.op("VPBROADCASTB AX, Z28")
+	a.op("VPBROADCASTB BX, Z29")
+	a.op("KMOVQ R13, K1")
+	a.label("patch")
+	a.op("MOVLQSX (R9), DX")
+	a.op("LEAQ (DI)(DX*4), DX")
+	a.op("KMOVW 4(R9), K2")
+	a.op("ADDQ $8, R9")
+	a.op("VPXORD Z0, Z0, Z0")
+	a.op("XORQ BX, BX")
+	a.label("group")
+	a.op("MOVLQSX (R9), AX")
+	a.op("MOVLQSX 4(R9), R12")
+	a.op("LEAQ (R12)(R12*8), R12") // a pick has 72 bytes
+	a.op("LEAQ (R11)(R12*8), R12")
+	a.op("VMOVDQU8.Z (SI)(AX*1), K1, Z1")
+	a.op("VPXORD Z28, Z1, Z1")
+	a.op("KMOVQ 64(R12), K3")
+	a.op("VMOVDQU64 (R12), Z3")
+	a.op("VMOVDQA64 Z29, Z2")
+	a.op("VPERMB Z1, Z3, K3, Z2")
+	a.op("VPDPBUSD.BCST (R8)(BX*4), Z2, Z0")
+	a.op("ADDQ $8, R9")
+	a.op("INCQ BX")
+	a.op("CMPQ BX, R10")
+	a.op("JLT group")
+	a.op("VMOVDQU32 Z0, K2, (DX)")
+	a.op("DECQ CX")
+	a.op("JNZ patch")
+	a.end()
+}
+
 // quantize and its inverse, eight elements at a time.
 func quantize(a *asm) {
 	n := arg{"n", "int", "CX"}

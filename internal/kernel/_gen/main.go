@@ -59,6 +59,7 @@ func main() {
 	gemvBytes(a)
 	gemvWide(a)
 	depthwiseBytes(a)
+	patchBytes(a)
 	quantize(a)
 	dealBytes(a)
 	a.write(filepath.Join(*out, "gen_int8_amd64"))
