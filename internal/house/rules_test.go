@@ -22,6 +22,7 @@ const module = "starling"
 var levels = map[string]int{
 	"internal/tensor":      0,
 	"internal/digits":      0,
+	"internal/mark":        0,
 	"internal/onnx/onnxpb": 0,
 	"internal/kernel":      1,
 	"internal/graph":       1,
