@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"starling/internal/frame"
 )
 
 // memoryBytes is what one direction of an in-memory link holds before a write
@@ -24,10 +26,15 @@ type Faults struct {
 	DropAfter  int64         // reset the connection, both ways, once n bytes are through
 	FlipAt     int64         // flip the lowest bit of the n-th byte
 	Delay      time.Duration // deliver each write this much later
-	cut        atomic.Bool
+	// Frame, if set, says what becomes of each frame, and nothing above holds.
+	// It is called for one at a time.
+	Frame  func(frame.Header) Fate
+	Buffer int // bytes on their way, or not yet read, before a write waits; 0 is 256 KiB
+	cut    atomic.Bool
 }
 
-// Cut swallows all bytes from now on; from any goroutine.
+// Cut swallows all bytes from now on, and that the connection is closed; from
+// any goroutine.
 func (f *Faults) Cut() { f.cut.Store(true) }
 
 // Pipe returns the two ends of a link in memory. Like a socket it buffers and
@@ -52,6 +59,7 @@ type memory struct{ in, out *half }
 // half is one direction of an in-memory stream.
 type half struct {
 	faults *Faults
+	buffer int
 	read   limit
 	write  limit
 
@@ -59,9 +67,11 @@ type half struct {
 	changed *sync.Cond
 	ready   bytes.Buffer // what can be read
 	delayed [][]byte     // what is on its way, in order
-	waiting int          // bytes in ready and delayed
+	waiting int          // bytes in ready, delayed and script.sent
+	script  script       // with Faults.Frame
 	sent    int64        // bytes taken, swallowed ones included
 	err     error        // io.EOF or a reset, once closed
+	left    [2]bool      // closed by the reader, the writer, and the other cannot know
 }
 
 // limit is a deadline; its timer wakes whoever waits.
@@ -76,7 +86,10 @@ func newHalf(f *Faults) *half {
 	if f == nil {
 		f = &Faults{}
 	}
-	h := &half{faults: f}
+	h := &half{faults: f, buffer: memoryBytes}
+	if f.Buffer > 0 {
+		h.buffer = f.Buffer
+	}
 	h.changed = sync.NewCond(&h.mu)
 	return h
 }
@@ -87,6 +100,8 @@ func (m *memory) Read(b []byte) (int, error) {
 	defer h.mu.Unlock()
 	for {
 		switch {
+		case h.left[0]:
+			return 0, net.ErrClosed
 		case h.err != nil && (!errors.Is(h.err, io.EOF) || h.waiting == 0):
 			return 0, h.err
 		case h.ready.Len() > 0:
@@ -108,12 +123,14 @@ func (m *memory) Write(b []byte) (int, error) {
 	var err error
 	for n < len(b) && err == nil {
 		switch {
-		case h.err != nil:
+		case h.err != nil || h.left[1]:
 			err = syscall.EPIPE
 		case h.write.passed():
 			err = os.ErrDeadlineExceeded
-		case h.waiting >= memoryBytes:
+		case h.waiting >= h.buffer:
 			h.changed.Wait()
+		case h.faults.Frame != nil:
+			n += h.takeFrames(b[n:])
 		default:
 			n += h.take(b[n:])
 		}
@@ -135,7 +152,7 @@ func (h *half) take(b []byte) int {
 		h.sent += int64(len(b))
 		return len(b)
 	}
-	n := min(len(b), memoryBytes-h.waiting)
+	n := min(len(b), h.buffer-h.waiting)
 	stalled := f.StallAfter > 0 && h.sent >= f.StallAfter
 	for _, edge := range []int64{f.CutAfter, f.StallAfter, f.DropAfter} {
 		if edge > h.sent {
@@ -173,13 +190,19 @@ func (h *half) deliver() {
 // shut ends both directions: the peer reads what is on its way and then EOF,
 // or fails at once if reason is another.
 func (m *memory) shut(reason error) {
-	for _, h := range []*half{m.in, m.out} {
+	for side, h := range []*half{m.in, m.out} {
 		h.mu.Lock()
-		if h.err == nil {
+		switch {
+		case h.err != nil:
+		case errors.Is(reason, io.EOF) && h.faults.cut.Load():
+			h.left[side] = true
+			h.changed.Broadcast()
+		default:
 			h.err = reason
 			if h == m.in && errors.Is(reason, io.EOF) {
 				h.err = net.ErrClosed
 			}
+			h.script.partial = nil // its end will not come
 			for _, l := range []*limit{&h.read, &h.write} {
 				if l.timer != nil {
 					l.timer.Stop()

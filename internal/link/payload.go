@@ -24,6 +24,13 @@ type Payload struct {
 
 const summed = 1 << 32
 
+// inUse counts the payloads that somebody holds a reference of.
+var inUse atomic.Int64
+
+// PayloadsInUse is how many payloads of this process are not released yet: what
+// grows without end, or stays when all connections are closed, is a leak.
+func PayloadsInUse() int64 { return inUse.Load() }
+
 // maxPayload is the largest payload in bytes; Config.MaxPayload is no larger.
 // A length is an int, which has 32 bits on arm.
 const maxPayload = 1 << 30
@@ -62,6 +69,7 @@ func NewPayload(size int) *Payload {
 	p.size = size
 	p.sum.Store(0)
 	p.refs.Store(1)
+	inUse.Add(1)
 	return p
 }
 
@@ -84,6 +92,7 @@ func (p *Payload) Retain() {
 func (p *Payload) Release() {
 	switch refs := p.refs.Add(-1); {
 	case refs == 0:
+		inUse.Add(-1)
 		pools[p.class].Put(p)
 	case refs < 0:
 		panic("link: payload released twice")

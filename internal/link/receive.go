@@ -29,6 +29,7 @@ func (c *Conn) Receive() (frame.Header, []byte, error) {
 		p, crc, err := c.receivePayload(int(h.Length))
 		if err != nil {
 			if errors.Is(err, io.EOF) {
+				markTorn.Pass()
 				err = io.ErrUnexpectedEOF
 			}
 			c.end(err)
@@ -37,6 +38,7 @@ func (c *Conn) Receive() (frame.Header, []byte, error) {
 		c.stats.framesIn.Add(1)
 		c.stats.bytesIn.Add(uint64(frame.HeaderSize + len(p)))
 		if crc != h.PayloadCRC {
+			markDamaged.Pass()
 			c.stats.corrupt.Add(1)
 			return frame.Header{}, nil, &CorruptError{h, crc}
 		}
@@ -50,7 +52,11 @@ func (c *Conn) receiveHeader() (frame.Header, error) {
 	if _, err := io.ReadFull(c.in, c.head[:]); err != nil {
 		return frame.Header{}, err
 	}
-	return frame.Parse(&c.head, c.limit)
+	h, err := frame.Parse(&c.head, c.limit)
+	if err != nil {
+		markNoFrame.Pass()
+	}
+	return h, err
 }
 
 // LimitPayload sets the largest tensor or chunk in bytes that the peer may send

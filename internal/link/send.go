@@ -21,6 +21,7 @@ func (c *Conn) TrySend(h frame.Header, p *Payload) bool {
 	case c.places(p) <- struct{}{}:
 		return c.push(h, p, nil) == nil
 	default:
+		markFull.Pass()
 		return false
 	}
 }
@@ -250,6 +251,7 @@ func (c *Conn) drain() {
 	for {
 		select {
 		case it := <-c.queue:
+			markAbandoned.Pass()
 			c.leave(&it)
 		default:
 			return

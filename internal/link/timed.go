@@ -38,6 +38,7 @@ func (t *timed) Read(b []byte) (int, error) {
 			return n, err
 		}
 		if time.Since(deadline) <= t.late {
+			markSilent.Pass()
 			return 0, fmt.Errorf("%w for %v", ErrSilent, t.read)
 		}
 	}
