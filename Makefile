@@ -11,13 +11,16 @@ PLATFORMS := linux-amd64 linux-arm64 linux-armv7 linux-armv6 darwin-arm64
 # The most that a stripped binary may have.
 MOST_BYTES := 25000000
 FUZZTIME ?= 60s
+# Of make soak: how many, and the first one, another each time.
+SEEDS    ?= 5000
+SEED     ?= $(shell date +%s)
 # The tools of tools/go.mod, built once for each state of tools/go.sum.
 TOOLBIN  := $(CURDIR)/bin/tools
 
 # No cgo anywhere but in the race detector.
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo test check lint fmt cross bench fuzz generate clean $(PLATFORMS)
+.PHONY: help build demo test soak check lint fmt cross bench fuzz generate clean $(PLATFORMS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +34,9 @@ demo: build ## the main job on the digits in this repository, with failing worke
 test: ## vet and test; Go is all it needs
 	$(GO) vet ./...
 	$(GO) test $(if $(CI),-count=1) ./...
+
+soak: ## SEEDS runs of a whole flock in virtual time, all kinds of faults in each, from SEED on
+	$(GO) test -count=1 -timeout 0 -run 'TestSimulation$$' ./internal/coordinator -seeds $(SEEDS) -seed $(SEED)
 
 check: ## what needs more than Go: race, qemu, long tests …; STAGES="race fuzz" for some
 	tools/check/all $(STAGES)

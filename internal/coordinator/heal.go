@@ -79,6 +79,7 @@ func (c *Coordinator) mend(now time.Time) (next time.Time) {
 	for _, m := range open {
 		if s := c.spare(m, func(s *member) bool { return !coming[s.number] }); s != nil {
 			coming[s.number] = true
+			markFetch.Pass()
 			assign(s, m.place)
 		}
 	}
@@ -141,6 +142,7 @@ func (m *member) usable() bool {
 
 // swap gives the place of m to the spare s, which holds its shard.
 func (c *Coordinator) swap(m, s *member) {
+	markSwapped.Pass()
 	c.log.Info("spare takes a place", "worker", s.name, "of", m.name, "which is", m.state(time.Now()))
 	c.places[m.place] = s
 	s.place, m.place = m.place, none

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -225,6 +226,7 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 		return nil, c.refuse(conn, fmt.Sprintf("all %d places of the flock are taken", len(c.members)))
 	}
 	if old != nil {
+		markBack.Pass()
 		old.Close()
 	}
 	conn.LimitPayload(c.largest)
@@ -256,6 +258,7 @@ func tell(conn *link.Conn, h frame.Header, info frame.Info) bool {
 
 // refuse tells the worker why, and returns it as an error.
 func (c *Coordinator) refuse(conn *link.Conn, reason string) error {
+	markRefused.Pass()
 	ctx, cancel := context.WithTimeout(c.ctx, helloTime)
 	defer cancel()
 	p := link.PayloadOf([]byte(frame.Reason(reason)))
@@ -309,6 +312,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 		h, payload, err := conn.Receive()
 		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok &&
 			(corrupt.Header.Type == frame.Result || corrupt.Header.Type == frame.Failed) {
+			markDamaged.Pass()
 			c.damaged.Add(1)
 			c.result(m, corrupt.Header, nil)
 			continue
@@ -320,6 +324,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 		case frame.Result:
 			c.result(m, h, payload)
 		case frame.Failed:
+			markFailed.Pass()
 			c.log.Warn("worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
 				"cause", frame.Reason(string(payload)))
 			c.result(m, h, nil)
@@ -364,8 +369,8 @@ func (c *Coordinator) leave(m *member, conn *link.Conn) {
 	st := conn.Stats()
 	m.bytesIn.Add(st.BytesIn)
 	m.bytesOut.Add(st.BytesOut)
-	for _, l := range c.calls {
-		l.connLost(conn)
+	for _, request := range slices.Sorted(maps.Keys(c.calls)) { // the oldest goes on first
+		c.calls[request].connLost(conn)
 	}
 	if m.conn == conn {
 		m.conn, m.ready, m.since = nil, false, time.Now()
@@ -402,6 +407,7 @@ func (c *Coordinator) sendShard(m *member, conn *link.Conn, version uint32, offs
 	if offset < 0 || offset > info.Size {
 		return fmt.Errorf("worker %s wants its shard from byte %d of %d", m.name, offset, info.Size)
 	}
+	markSent.Pass()
 	f, err := os.Open(info.Path)
 	if err != nil {
 		return err
