@@ -1,10 +1,13 @@
 package coordinator
 
 import (
+	"bytes"
 	"math"
+	"slices"
 
 	"starling/internal/parity"
 	"starling/internal/plan"
+	"starling/internal/tensor"
 )
 
 // auditor is a call's scratch for checking results by parity.
@@ -12,6 +15,8 @@ type auditor struct {
 	check     parity.Check
 	data      [][]float32
 	syndromes [parity.MaxParity][]float32
+	whole     [][]int32 // data over the integers
+	exact     [parity.MaxParity][]int64
 }
 
 // sampled says whether a request is one of the share rate that are audited:
@@ -25,7 +30,7 @@ func sampled(request uint64, rate float64) bool {
 // data slice that is found by its syndromes counts as lost, so that decode
 // recovers it; else every data slice is computed here, and has the same bits if
 // it was right.
-func (l *call) audit(layer int, out, x []float32) error {
+func (l *call) audit(layer int, out, x []byte) error {
 	pl := &l.c.plan.Layers[layer]
 	if pl.Cover != plan.Parity || pl.R() == 0 {
 		return nil
@@ -35,13 +40,9 @@ func (l *call) audit(layer int, out, x []float32) error {
 			return nil
 		}
 	}
-	norms, err := l.c.local.norms(layer)
-	if err != nil {
-		return err
-	}
 	a := &l.auditor
-	if l.examine(layer, norms, out, x); !a.check.Wrong() {
-		return nil
+	if err := l.examine(layer, out, x); err != nil || !a.check.Wrong() {
+		return err
 	}
 	// A slice that was computed here is right: several others are wrong alike.
 	if u, ok := a.check.Suspect(); ok && (u >= pl.K() || !l.recomputed(u)) {
@@ -66,7 +67,9 @@ func (l *call) audit(layer int, out, x []float32) error {
 			l.blame(layer, j)
 		}
 	}
-	l.examine(layer, norms, out, x) // the data is right now: whose parity is not?
+	if err := l.examine(layer, out, x); err != nil { // the data is right now: whose parity is not?
+		return err
+	}
 	for p := range pl.R() {
 		if a.check.Over[p] {
 			l.blame(layer, pl.K()+p)
@@ -83,16 +86,24 @@ func (l *call) disown(layer *plan.Layer, j int) {
 	}
 }
 
-// examine has the check see every element of the results. T, the absolute
-// products of a row, is at most the sum of the row's absolute weights times the
-// largest |x|.
-func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
+// examine has the check see every element of the results. Over float32, T, the
+// absolute products of a row, is at most the sum of the row's absolute weights times
+// the largest |x|.
+func (l *call) examine(layer int, out, x []byte) error {
 	pl := &l.c.plan.Layers[layer]
-	code := l.c.codes[layer]
+	if isInteger(pl) {
+		l.examineIntegers(layer, out)
+		return nil
+	}
+	norms, err := l.c.local.norms(layer)
+	if err != nil {
+		return err
+	}
+	code := l.c.codes[layer].floats
 	a := &l.auditor
 	a.check.Begin(code)
 	most := 0.0
-	for _, v := range x {
+	for _, v := range tensor.View[float32](x) {
 		most = max(most, math.Abs(float64(v)))
 	}
 	factor := code.Tolerance(pl.Linear.Cols) * most
@@ -101,14 +112,48 @@ func (l *call) examine(layer int, norms [][]float64, out, x []float32) {
 		for i := range pieces {
 			a.data = a.data[:0]
 			for j := range pl.K() {
-				a.data = append(a.data, pl.Piece(j, b, i, out))
+				a.data = append(a.data, tensor.View[float32](pl.Piece(j, b, i, out)))
 			}
 			for p := range code.R() {
-				result := piece(pl.Kept(pl.K()+p, b, l.aside[pl.K()+p]), pieces, i)
-				a.syndromes[p] = sized(a.syndromes[p], len(result))
+				result := tensor.View[float32](piece(pl.Kept(pl.K()+p, b, l.aside[pl.K()+p]), pieces, i))
+				a.syndromes[p] = slices.Grow(a.syndromes[p][:0], len(result))[:len(result)]
 				code.Syndrome(a.syndromes[p], result, p, a.data)
 			}
 			a.see(code, pl.Linear.Inner, b*pl.BlockHeight(), norms, factor, most)
+		}
+	}
+	return nil
+}
+
+// examineIntegers is examine over the integers, where nothing is tolerated.
+func (l *call) examineIntegers(layer int, out []byte) {
+	pl := &l.c.plan.Layers[layer]
+	code := &l.c.codes[layer]
+	a := &l.auditor
+	a.check.BeginIntegers(code.integers)
+	for b := range pl.MostBlocks() {
+		pieces := pl.Pieces(b)
+		for i := range pieces {
+			a.whole = a.whole[:0]
+			for j := range pl.K() {
+				a.whole = append(a.whole, tensor.View[int32](pl.Piece(j, b, i, out)))
+			}
+			size := 0
+			for p := range pl.R() {
+				result := piece(pl.Kept(pl.K()+p, b, l.aside[pl.K()+p]), pieces, i)
+				size = len(result) / pl.Slice(pl.K()).OutputSize()
+				a.exact[p] = slices.Grow(a.exact[p][:0], size)[:size]
+				code.integers.Syndrome(a.exact[p], sumsOf(result, code.wide), p, a.whole)
+			}
+			for e := range size {
+				var values [parity.MaxParity]int64
+				for p := range pl.R() {
+					values[p] = a.exact[p][e]
+				}
+				if values != ([parity.MaxParity]int64{}) {
+					a.check.SeeIntegers(&values, !code.wide, func(j int) bool { return e < len(a.whole[j]) })
+				}
+			}
 		}
 	}
 }
@@ -152,10 +197,17 @@ func beyond(x []float32, limit float64) bool {
 
 // sameResult says whether block b of data slice j has the bits of result in out;
 // one NaN is as another.
-func sameResult(pl *plan.Layer, j, b int, out, result []float32) bool {
+func sameResult(pl *plan.Layer, j, b int, out, result []byte) bool {
 	pieces := pl.Pieces(b)
 	for i := range pieces {
-		got, want := pl.Piece(j, b, i, out), piece(result, pieces, i)
+		raw, right := pl.Piece(j, b, i, out), piece(result, pieces, i)
+		if isInteger(pl) {
+			if !bytes.Equal(raw, right) {
+				return false
+			}
+			continue
+		}
+		got, want := tensor.View[float32](raw), tensor.View[float32](right)
 		for e, v := range got {
 			if math.Float32bits(v) != math.Float32bits(want[e]) && (v == v || want[e] == want[e]) {
 				return false

@@ -159,11 +159,11 @@ func withinBound(t *testing.T, l *lab, in []*tensor.Tensor, a *coordinator.Answe
 		for b := range layer.MostBlocks() {
 			for p := range layer.Pieces(b) {
 				for at, j := range solutions[0].Lost {
-					bound := layer.Piece(j, b, p, bounds) // tiles overlap: either may have been placed last
+					bound := pieceOf(layer, j, b, p, bounds) // tiles overlap: either may have been placed last
 					for i := range bound {
 						for other := range sumAbs {
 							sumAbs[other] = 0 // padding
-							if sum := layer.Piece(other, b, p, sums); i < len(sum) {
+							if sum := pieceOf(layer, other, b, p, sums); i < len(sum) {
 								sumAbs[other] = 1.0001 * float64(sum[i])
 							}
 						}
@@ -186,6 +186,11 @@ func withinBound(t *testing.T, l *lab, in []*tensor.Tensor, a *coordinator.Answe
 		}
 	}
 	return decoded, differ
+}
+
+// pieceOf is plan.Layer.Piece of float32.
+func pieceOf(layer *plan.Layer, j, b, i int, out []float32) []float32 {
+	return tensor.View[float32](layer.Piece(j, b, i, tensor.Bytes(out)))
 }
 
 // solve gives the solutions by every choice of just enough parities: which of

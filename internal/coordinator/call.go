@@ -25,7 +25,7 @@ type call struct {
 
 	decoder decoder
 	auditor auditor
-	scratch []float32 // of what is computed here while nothing else is under way
+	scratch []byte    // of what is computed here while nothing else is under way
 	holders []*member // of the slices of the layer under way
 	changed chan struct{}
 	timer   *time.Timer
@@ -38,8 +38,8 @@ type call struct {
 	request uint64
 	layer   int             // of the plan; none between layers
 	turn    uint64          // counts the layers that were under way
-	out     []float32       // the layer's output [Outer, Rows, Inner]
-	aside   [][]float32     // by result: those that do not go into the output as they are
+	out     []byte          // the layer's output [Outer, Rows, Inner]
+	aside   [][]byte        // by result: those that do not go into the output as they are
 	inputs  []*link.Payload // by result, nil until it is asked for; or one for all
 	asks    []ask           // the plan's slices, then what was asked of others
 	cells   []cell          // of asks, by block
@@ -85,10 +85,9 @@ func newCall(c *Coordinator) *call {
 
 // Linear implements engine.Remote: it has the workers compute a split layer,
 // dst [Outer,Rows,Inner] from the layer's whole input x.
-func (l *call) Linear(ctx context.Context, layer int, out, in []byte, _ int32) error {
-	dst, x := tensor.View[float32](out), tensor.View[float32](in)
+func (l *call) Linear(ctx context.Context, layer int, dst, x []byte, zero int32) error {
 	begin := time.Now()
-	l.scatter(layer, dst, x)
+	l.scatter(layer, dst, x, zero)
 	defer l.releaseInputs()
 	if l.c.cfg.OnScatter != nil {
 		l.c.cfg.OnScatter(l.request, layer)
@@ -113,7 +112,7 @@ func (l *call) Linear(ctx context.Context, layer int, out, in []byte, _ int32) e
 // scatter sends the slices their input, if their workers can take it at once. One
 // copy of an input is shared by all that take it, because a slow connection may
 // still be writing it when this request is long answered.
-func (l *call) scatter(number int, dst, x []float32) {
+func (l *call) scatter(number int, dst, x []byte, zero int32) {
 	c := l.c
 	layer := &c.plan.Layers[number]
 	c.mu.Lock()
@@ -124,7 +123,7 @@ func (l *call) scatter(number int, dst, x []float32) {
 	c.mu.Unlock()
 	l.mu.Lock()
 	l.prepare(layer)
-	l.fillInputs(layer, x)
+	l.fillInputs(layer, x, zero)
 	l.out = dst
 	l.layer = number
 	l.turn++
@@ -142,7 +141,7 @@ func (l *call) prepare(layer *plan.Layer) {
 			l.aside = append(l.aside, nil)
 		}
 		if u >= layer.K() || layer.Sums() {
-			l.aside[u] = sized(l.aside[u], layer.Slice(u).OutputLen())
+			l.aside[u] = sized(l.aside[u], layer.Slice(u).OutputBytes())
 		}
 	}
 	l.blocks = layer.MostBlocks()
@@ -175,25 +174,28 @@ func (l *call) addAsk(slice int, worker *member) int {
 	return len(l.asks) - 1
 }
 
-func sized(x []float32, n int) []float32 {
+// sized is n bytes for elements of any type: x, if it is large enough.
+func sized(x []byte, n int) []byte {
 	if cap(x) < n {
-		return make([]float32, n)
+		return tensor.Alloc(n)
 	}
 	return x[:n]
 }
 
 // fillInputs makes what the data results are computed from: one payload for all,
 // which parities take too, or each slice's part of x. mu is held.
-func (l *call) fillInputs(layer *plan.Layer, x []float32) {
+func (l *call) fillInputs(layer *plan.Layer, x []byte, zero int32) {
 	if layer.SharesInput() {
-		l.inputs = append(l.inputs, link.PayloadOf(tensor.Bytes(x)))
+		p := link.NewPayload(layer.Linear.InputBytes())
+		layer.Input(0, p.Bytes(), x, zero)
+		l.inputs = append(l.inputs, p)
 		return
 	}
 	for u := range layer.Results() {
 		var p *link.Payload
 		if u < layer.K() {
 			p = link.NewPayload(layer.Slice(u).InputBytes())
-			layer.Input(u, p.Bytes(), tensor.Bytes(x), 0)
+			layer.Input(u, p.Bytes(), x, zero)
 		}
 		l.inputs = append(l.inputs, p)
 	}
@@ -206,13 +208,8 @@ func (l *call) input(layer *plan.Layer, u int) *link.Payload {
 		return l.inputs[0]
 	}
 	if l.inputs[u] == nil {
-		data := l.decoder.from[:0]
-		for _, p := range l.inputs[:layer.K()] {
-			data = append(data, p.Float32s())
-		}
-		l.decoder.from = data
 		p := link.NewPayload(layer.Slice(u).InputBytes())
-		l.c.codes[l.layer].Encode(p.Float32s(), u-layer.K(), data)
+		l.c.codes[l.layer].encode(&l.decoder, layer, p.Bytes(), u-layer.K(), l.inputs[:layer.K()])
 		l.inputs[u] = p
 	}
 	return l.inputs[u]
@@ -320,7 +317,7 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) {
 		l.notify()
 		return
 	}
-	l.take(layer, a, b, tensor.View[float32](payload))
+	l.take(layer, a, b, payload)
 	p := &l.asks[a]
 	if p.left--; p.left == 0 && p.prompt {
 		l.c.paces[h.Layer].note(time.Since(p.sent))
@@ -339,7 +336,7 @@ func (l *call) askOf(m *member, slice uint32) int {
 
 // take writes block b of ask a where it belongs, unless another gave it before.
 // mu is held, and given up meanwhile.
-func (l *call) take(layer *plan.Layer, a, b int, result []float32) {
+func (l *call) take(layer *plan.Layer, a, b int, result []byte) {
 	u := l.asks[a].slice % layer.Results()
 	if l.state(layer, u, b) >= filling {
 		*l.cell(a, b) = arrived // too late to be used, but it is there
@@ -366,7 +363,7 @@ func (l *call) take(layer *plan.Layer, a, b int, result []float32) {
 
 // place copies block b of result u to where it belongs: to its part of out, or
 // aside.
-func (l *call) place(layer *plan.Layer, u, b int, out, result []float32) {
+func (l *call) place(layer *plan.Layer, u, b int, out, result []byte) {
 	if u >= layer.K() || layer.Sums() {
 		copy(layer.Kept(u, b, l.aside[u]), result)
 		return
@@ -404,7 +401,7 @@ func (l *call) there(layer *plan.Layer, u int) bool {
 }
 
 // sum adds the partial sums that the data slices gave, in their order.
-func (l *call) sum(number int, dst []float32) {
+func (l *call) sum(number int, dst []byte) {
 	layer := &l.c.plan.Layers[number]
 	for b := range l.blocks {
 		pieces := layer.Pieces(b)
@@ -412,14 +409,24 @@ func (l *call) sum(number int, dst []float32) {
 			to := layer.Piece(0, b, i, dst)
 			copy(to, piece(layer.Kept(0, b, l.aside[0]), pieces, i))
 			for j := 1; j < layer.K(); j++ {
-				kernel.Add(to, to, piece(layer.Kept(j, b, l.aside[j]), pieces, i))
+				add(layer, to, piece(layer.Kept(j, b, l.aside[j]), pieces, i))
 			}
 		}
 	}
 }
 
+// add is to += y for results of a layer.
+func add(layer *plan.Layer, to, y []byte) {
+	if isInteger(layer) {
+		kernel.AddScaledInt32(tensor.View[int32](to), tensor.View[int32](y), 1)
+		return
+	}
+	sum := tensor.View[float32](to)
+	kernel.Add(sum, sum, tensor.View[float32](y))
+}
+
 // piece is piece i of a block that is kept by itself.
-func piece(block []float32, pieces, i int) []float32 {
+func piece(block []byte, pieces, i int) []byte {
 	size := len(block) / pieces
 	return block[i*size : (i+1)*size]
 }

@@ -55,11 +55,11 @@ func TestLateDelivery(t *testing.T) {
 					c: &Coordinator{plan: p, paces: make([]pace, 2)}, holders: []*member{w, w}, changed: make(chan struct{}, 1),
 				}
 				l.prepare(&p.Layers[0])
-				l.request, l.layer, l.out = 5, c.layer, []float32{0}
+				l.request, l.layer, l.out = 5, c.layer, tensor.Alloc(4)
 				*l.cell(s, 0) = pending
 				c.h.Type, c.h.Slice = frame.Result, uint32(s)
 				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
-				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (l.out[0]+l.aside[1][0] == 7) != c.taken {
+				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (tensor.View[float32](l.out)[0]+tensor.View[float32](l.aside[1])[0] == 7) != c.taken {
 					t.Errorf("slice %d: state %d, output %v, parity %v", s, *l.cell(s, 0), l.out, l.aside)
 				}
 			}

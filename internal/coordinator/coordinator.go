@@ -113,7 +113,7 @@ type Coordinator struct {
 	cfg     Config
 	log     *slog.Logger
 	plan    *plan.Plan
-	codes   []parity.Code // by layer; zero where the cover is no code
+	codes   []code // by layer; zero where the cover is no code
 	program *engine.Program
 	pool    *kernel.Pool
 	local   *fallback
@@ -205,12 +205,10 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 			size := 2 * int64(l.Block(s, 0).OutputBytes())
 			c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
 		}
-		var code parity.Code
-		if l.R() > 0 {
-			if code, err = parity.New(l.K(), l.R()); err != nil {
-				c.pool.Close()
-				return nil, err
-			}
+		code, err := newCode(l)
+		if err != nil {
+			c.pool.Close()
+			return nil, err
 		}
 		c.codes = append(c.codes, code)
 	}

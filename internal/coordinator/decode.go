@@ -5,23 +5,22 @@ import (
 	"slices"
 	"time"
 
-	"starling/internal/parity"
 	"starling/internal/plan"
 )
 
 // decoder is a call's scratch for decoding.
 type decoder struct {
-	solution  parity.Solution
-	have, was []bool      // by result: of this block, and of the one that was solved last
-	decoded   []bool      // by data slice
-	dst, from [][]float32 // a piece of each operand
-	tiles     [][]float32 // decoded blocks that do not go into the output as they are
+	solution  solution
+	have, was []bool   // by result: of this block, and of the one that was solved last
+	decoded   []bool   // by data slice
+	tiles     [][]byte // decoded blocks that do not go into the output as they are
+	numbers   []byte   // of code.encode
 }
 
 // decode recovers the data that is not there, straight into dst, block by block:
 // different ones may lack different workers. Where a sum of results overflows,
 // which none of them need, the slices are computed here.
-func (l *call) decode(number int, dst []float32) error {
+func (l *call) decode(number int, dst []byte) error {
 	if l.missing == 0 {
 		return nil
 	}
@@ -44,7 +43,7 @@ func (l *call) decode(number int, dst []float32) error {
 			continue
 		}
 		if !slices.Equal(d.have, d.was) {
-			if err := l.c.codes[number].Solve(&d.solution, d.have); err != nil {
+			if err := l.c.codes[number].solve(&d.solution, d.have); err != nil {
 				return err // never: gather waited for k results
 			}
 			d.was = append(d.was[:0], d.have...)
@@ -52,7 +51,7 @@ func (l *call) decode(number int, dst []float32) error {
 		if !l.recover(layer, b, dst) {
 			return l.recompute(number, dst)
 		}
-		for _, j := range d.solution.Lost {
+		for _, j := range d.solution.lost {
 			d.decoded[j] = true
 		}
 	}
@@ -69,42 +68,42 @@ func (l *call) decode(number int, dst []float32) error {
 
 // recover carries out the solution for block b. It is false if a value
 // overflows; out is then undefined where data slices are lost.
-func (l *call) recover(layer *plan.Layer, b int, out []float32) bool {
+func (l *call) recover(layer *plan.Layer, b int, out []byte) bool {
 	d := &l.decoder
 	s := &d.solution
 	// Tiles overlap: what follows from the others may not be written among them.
 	apart := layer.Overlaps()
-	for i, j := range s.Lost {
+	for i, j := range s.lost {
 		if i == len(d.tiles) {
 			d.tiles = append(d.tiles, nil)
 		}
 		if apart {
-			d.tiles[i] = sized(d.tiles[i], layer.Block(j, b).OutputLen())
+			d.tiles[i] = sized(d.tiles[i], layer.Block(j, b).OutputBytes())
 		}
 	}
 	pieces := layer.Pieces(b)
 	for i := range pieces {
-		d.dst, d.from = d.dst[:0], d.from[:0]
-		for n, j := range s.Lost {
+		s.begin()
+		for n, j := range s.lost {
 			if apart {
-				d.dst = append(d.dst, piece(d.tiles[n], pieces, i))
+				s.to(piece(d.tiles[n], pieces, i))
 			} else {
-				d.dst = append(d.dst, layer.Piece(j, b, i, out))
+				s.to(layer.Piece(j, b, i, out))
 			}
 		}
-		for _, u := range s.From {
+		for _, u := range s.from {
 			if u < layer.K() {
-				d.from = append(d.from, layer.Piece(u, b, i, out))
+				s.data(layer.Piece(u, b, i, out))
 			} else {
-				d.from = append(d.from, piece(layer.Kept(u, b, l.aside[u]), pieces, i))
+				s.parity(piece(layer.Kept(u, b, l.aside[u]), pieces, i))
 			}
 		}
-		if !s.Recover(d.dst, d.from) {
+		if !s.recover() {
 			return false
 		}
 	}
 	if apart {
-		for n, j := range s.Lost {
+		for n, j := range s.lost {
 			layer.Place(j, b, out, d.tiles[n])
 		}
 	}
@@ -112,7 +111,7 @@ func (l *call) recover(layer *plan.Layer, b int, out []float32) bool {
 }
 
 // recompute computes here the data slices of a settled layer that are not there.
-func (l *call) recompute(number int, out []float32) error {
+func (l *call) recompute(number int, out []byte) error {
 	layer := &l.c.plan.Layers[number]
 	for j := range layer.K() {
 		if l.there(layer, j) {

@@ -38,13 +38,13 @@ func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
 
 // compute leaves block b of the result of data slice j in memory, computed from
 // the slice's input; false if stop became true.
-func (f *fallback) compute(pool *kernel.Pool, layer, j, b int, input []byte, memory *[]float32, stop *atomic.Bool) (bool, error) {
+func (f *fallback) compute(pool *kernel.Pool, layer, j, b int, input []byte, memory *[]byte, stop *atomic.Bool) (bool, error) {
 	block, err := f.block(layer, j, b)
 	if err != nil {
 		return false, err
 	}
-	*memory = sized(*memory, f.plan.Layers[layer].Block(j, b).OutputLen())
-	return block.Run(pool, tensor.Bytes(*memory), input, stop), nil
+	*memory = sized(*memory, f.plan.Layers[layer].Block(j, b).OutputBytes())
+	return block.Run(pool, *memory, input, stop), nil
 }
 
 func (f *fallback) block(layer, j, b int) (*engine.Slice, error) {

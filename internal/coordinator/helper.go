@@ -10,7 +10,7 @@ import (
 // long as the coordinator.
 type helper struct {
 	wake   chan struct{}
-	result []float32
+	result []byte
 }
 
 // help is what is computed here of a layer under way.

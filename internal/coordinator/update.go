@@ -74,6 +74,9 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update
 		return nil, errors.New("no split layer has this node")
 	}
 	pl := &c.plan.Layers[layer]
+	if isInteger(pl) {
+		return nil, errors.New("its weights are integers, not float32")
+	}
 	first := 0 // row of the node in the layer
 	for i, name := range pl.Nodes {
 		l, _, err := engine.LinearOf(c.local.g, c.local.nodes[layer][i])

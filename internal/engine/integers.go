@@ -91,6 +91,15 @@ func (i Integers) Values(dst []int32, w []byte, first int) {
 	}
 }
 
+// Inputs fills dst with inputs of x, from number first on, less the zero point that
+// stands behind them. They are of bytes.
+func (i Integers) Inputs(dst []int32, x []byte, first int) {
+	zero := byteValue(x[len(x)-1], i.Input)
+	for n, b := range x[first : first+len(dst)] {
+		dst[n] = byteValue(b, i.Input) - zero
+	}
+}
+
 // InputSize is the size of an element of the input.
 func (l Linear) InputSize() int { return sizeOf(l.Integers.Input) }
 

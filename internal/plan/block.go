@@ -78,10 +78,10 @@ func (l *Layer) BlockWeights(j, b int, weights []byte) []byte {
 
 // Kept is where block b of result u lies in a copy of the result that is kept by
 // itself, block after block.
-func (l *Layer) Kept(u, b int, result []float32) []float32 {
+func (l *Layer) Kept(u, b int, result []byte) []byte {
 	begin, end := l.rows(u, b)
 	part := l.Slice(u)
-	size := part.Outer * part.Inner
+	size := part.Outer * part.Inner * part.OutputSize()
 	return result[begin*size : end*size]
 }
 
@@ -97,8 +97,8 @@ func (l *Layer) Pieces(b int) int {
 
 // Piece is where piece i of block b of data slice j's result lies in the output;
 // it is empty if the slice has no such block.
-func (l *Layer) Piece(j, b, i int, out []float32) []float32 {
-	p := &l.parts[j].out
+func (l *Layer) Piece(j, b, i int, out []byte) []byte {
+	p := l.parts[j].out.of(l.Linear.OutputSize())
 	begin, end := l.rows(j, b)
 	if l.Kind == Spatial {
 		rows := end - begin
@@ -110,7 +110,7 @@ func (l *Layer) Piece(j, b, i int, out []float32) []float32 {
 
 // Place copies y, block b of the result of data slice j, to where it belongs in
 // the layer's output. It must not be used for a layer that Sums.
-func (l *Layer) Place(j, b int, out, y []float32) {
+func (l *Layer) Place(j, b int, out, y []byte) {
 	for i := range l.Pieces(b) {
 		y = y[copy(l.Piece(j, b, i, out), y):]
 	}

@@ -92,13 +92,6 @@ func (l *Layer) Input(j int, dst, x []byte, zero int32) {
 	}
 }
 
-// Whole copies the layer's whole input x to dst, as Input does a part.
-func (l *Layer) Whole(dst, x []byte, zero int32) {
-	if copy(dst, x) < len(dst) {
-		dst[len(dst)-1] = byte(zero)
-	}
-}
-
 // Sums says whether the layer's output is the sum of the results of its data
 // slices, not these side by side.
 func (l *Layer) Sums() bool { return l.Kind == Input || l.Kind == Filter }

@@ -87,9 +87,6 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			return err
 		}
-		if isInteger(l) && set == nil {
-			continue
-		}
 		if set == nil && kindOf(l, m.opt.Split) == "" {
 			continue
 		}

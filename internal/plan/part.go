@@ -23,7 +23,7 @@ func (s span) whole() bool { return s.begin == 0 && s.end == s.axis }
 func (s span) len() int { return s.outer * (s.end - s.begin) * s.inner }
 
 // at is the part of x that the span covers at outer index o.
-func (s span) at(x []float32, o int) []float32 {
+func (s span) at(x []byte, o int) []byte {
 	base := o * s.axis
 	return x[(base+s.begin)*s.inner : (base+s.end)*s.inner]
 }
