@@ -65,6 +65,9 @@ func (c *Coordinator) mend(now time.Time) (next time.Time) {
 		switch {
 		case s != nil && s.ready:
 			c.swap(m, s)
+			if m.leaving {
+				c.release(m)
+			}
 		case s != nil:
 			coming[s.number] = true
 		case due(fetch):
@@ -77,10 +80,13 @@ func (c *Coordinator) mend(now time.Time) (next time.Time) {
 		}
 	}
 	for _, m := range open {
-		if s := c.spare(m, func(s *member) bool { return !coming[s.number] }); s != nil {
+		switch s := c.spare(m, func(s *member) bool { return !coming[s.number] }); {
+		case s != nil:
 			coming[s.number] = true
 			markFetch.Pass()
 			assign(s, m.place)
+		case m.leaving && m.ready:
+			c.release(m)
 		}
 	}
 	for _, s := range c.members {
@@ -95,7 +101,7 @@ func (c *Coordinator) mend(now time.Time) (next time.Time) {
 // holds its shard, and one that must be sent it.
 func (c *Coordinator) wants(m *member) (take, fetch time.Time) {
 	switch {
-	case m.quarantined.Load():
+	case m.quarantined.Load(), m.leaving:
 		return m.since, m.since
 	case m.conn == nil && m.id != "":
 		return m.since, m.since.Add(c.cfg.Moment)
@@ -125,7 +131,8 @@ func (c *Coordinator) spare(m *member, fits func(*member) bool) (best *member) {
 		return n
 	}
 	for _, s := range c.members {
-		if !s.usable() || !fits(s) || m.ready && !m.quarantined.Load() && s.late.Load() {
+		merelyLate := m.ready && !m.leaving && !m.quarantined.Load()
+		if !s.usable() || !fits(s) || merelyLate && s.late.Load() {
 			continue
 		}
 		if best == nil || rank(s) > rank(best) {
@@ -137,7 +144,7 @@ func (c *Coordinator) spare(m *member, fits func(*member) bool) (best *member) {
 
 // usable says whether m is a spare that can be given something to hold.
 func (m *member) usable() bool {
-	return m.place == none && m.conn != nil && !m.quarantined.Load()
+	return m.place == none && m.conn != nil && !m.leaving && !m.quarantined.Load()
 }
 
 // swap gives the place of m to the spare s, which holds its shard.

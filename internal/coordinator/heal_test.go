@@ -329,7 +329,7 @@ func TestSpareIsToldOtherwise(t *testing.T) {
 // new weights.
 func TestUpdateReachesSpares(t *testing.T) {
 	p := prepareBy(t, models["conv"](2), plan.Options{Data: 3, Parity: 1})
-	inLab(t, p, coordinator.Config{Spares: 2, Concurrency: 3}, func(t *testing.T, l *lab) {
+	inLab(t, p, coordinator.Config{Spares: 2}, func(t *testing.T, l *lab) {
 		for _, m := range l.machines {
 			m.dir = t.TempDir()
 		}

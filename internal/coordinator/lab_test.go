@@ -375,6 +375,18 @@ func (m *machine) crash() {
 // halt crashes, and waits for the process to end.
 func (m *machine) halt() {
 	m.crash()
+	m.ended()
+}
+
+// leave ends the process in an orderly way.
+func (m *machine) leave() {
+	m.mu.Lock()
+	m.stop()
+	m.mu.Unlock()
+	m.ended()
+}
+
+func (m *machine) ended() {
 	m.mu.Lock()
 	done := m.done
 	m.done, m.stop, m.conn = nil, nil, nil

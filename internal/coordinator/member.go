@@ -21,6 +21,8 @@ import (
 const (
 	// helloTime is how long a new connection may take to say what it is.
 	helloTime = 5 * time.Second
+	// goneTime is how long a worker that was let go may take to finish.
+	goneTime = 2 * time.Second
 	// chunkSize is the size of the pieces in which a shard is sent, in bytes.
 	chunkSize = 1 << 20
 )
@@ -40,6 +42,7 @@ type member struct {
 	// version counts the Assigns on conn: who is ready with an earlier shard is
 	// not ready.
 	version uint64
+	leaving bool      // it asked to be let go
 	since   time.Time // when conn or ready were last lost
 
 	late        atomic.Bool  // its last result was not in time
@@ -56,6 +59,7 @@ type State string
 // The states of a worker.
 const (
 	Gone    State = "gone"    // no connection
+	Leaving State = "leaving" // finishes what it was asked for, and will be gone
 	Joining State = "joining" // connected or back again, does not hold its shard yet
 	Ready   State = "ready"   // healthy
 	Late    State = "late"    // holds its shard; its last result was not waited for
@@ -110,6 +114,8 @@ func (m *member) state(now time.Time) State {
 		return Gone
 	case m.quarantined.Load():
 		return Quarantined
+	case m.leaving:
+		return Leaving
 	case m.place == none:
 		return Spare
 	case !m.ready:
@@ -289,7 +295,7 @@ func (c *Coordinator) seat(hello frame.HelloInfo, conn *link.Conn) (m *member, o
 		if m.id != hello.ID {
 			m.quarantined.Store(false)
 		}
-		m.id, m.conn, m.ready, m.since = hello.ID, conn, false, time.Now()
+		m.id, m.conn, m.ready, m.leaving, m.since = hello.ID, conn, false, false, time.Now()
 		m.version = math.MaxUint64 // the first Assign is number 0
 		m.late.Store(false)
 		if m.place != none {
@@ -334,6 +340,8 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 			}
 		case frame.Ready:
 			c.setReady(m, conn, h.Request)
+		case frame.Leave:
+			c.leaving(m, conn)
 		case frame.Bye:
 			return errors.New("the worker said goodbye")
 		default:
@@ -355,10 +363,35 @@ func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
 func (c *Coordinator) setReady(m *member, conn *link.Conn, version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.conn == conn && m.version == version && m.shard != none {
+	if m.conn == conn && m.version == version && m.shard != none && !m.leaving {
 		m.ready = true
 		c.announce()
 	}
+}
+
+// leaving is told that the member wants to go. It is let go when a spare has
+// its place, at once if none can take it.
+func (c *Coordinator) leaving(m *member, conn *link.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.conn != conn || m.leaving {
+		return
+	}
+	m.leaving, m.since = true, time.Now()
+	if m.place == none || c.spare(m, func(*member) bool { return true }) == nil {
+		c.release(m)
+		return
+	}
+	c.announce()
+}
+
+// release lets a leaving member go: it gets no more work. c.mu is held.
+func (c *Coordinator) release(m *member) {
+	m.ready = false
+	conn := m.conn
+	conn.TrySend(frame.Header{Type: frame.Bye}, nil)
+	time.AfterFunc(goneTime, func() { conn.Close() })
+	c.announce()
 }
 
 // leave gives up what requests expect from conn, and notes that the member is
@@ -373,7 +406,7 @@ func (c *Coordinator) leave(m *member, conn *link.Conn) {
 		c.calls[request].connLost(conn)
 	}
 	if m.conn == conn {
-		m.conn, m.ready, m.since = nil, false, time.Now()
+		m.conn, m.ready, m.leaving, m.since = nil, false, false, time.Now()
 		c.announce()
 	}
 }

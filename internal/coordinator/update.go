@@ -159,7 +159,11 @@ func (u *update) commit(ctx context.Context) {
 	c.mu.Lock()
 	c.shards = u.shards
 	for i, m := range c.members {
-		if m.shard != none && u.patches[m.shard] != nil {
+		switch {
+		case m.shard == none || u.patches[m.shard] == nil:
+		case m.leaving:
+			c.release(m)
+		default:
 			m.ready, conns[i], m.since = false, m.conn, time.Now()
 			m.version++
 		}

@@ -75,8 +75,9 @@ const (
 	Cancel                  // coordinator → worker: Slice of Layer of Request is no longer wanted
 	Ping                    // either way: alive, nothing else to send
 	Emulate                 // coordinator → worker, in labs only: EmulateInfo
-	Bye                     // either way: an orderly leave
+	Bye                     // coordinator → worker: the end, or no more Compute; worker → coordinator: the end
 	Update                  // coordinator → worker: new rows of a slice, for the shard that the next Assign names
+	Leave                   // worker → coordinator: find another one, and say Bye
 	end
 )
 
@@ -98,7 +99,7 @@ var types = [end]struct {
 	Ready: {"ready", empty}, Compute: {"compute", bulk}, Result: {"result", bulk},
 	Failed: {"failed", control}, Cancel: {"cancel", empty}, Ping: {"ping", empty},
 	Emulate: {"emulate", control}, Bye: {"bye", empty},
-	Update: {"update", bulk},
+	Update: {"update", bulk}, Leave: {"leave", empty},
 }
 
 // Valid reports whether t is a type of this version.

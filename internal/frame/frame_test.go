@@ -72,7 +72,7 @@ func TestParseRefuses(t *testing.T) {
 		{"magic", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[0] = 'G' }, frame.ErrMagic},
 		{"version", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[4] = 2; seal(b) }, frame.ErrVersion},
 		{"type zero", frame.Ping, 0, func(b *[frame.HeaderSize]byte) { b[5] = 0; seal(b) }, frame.ErrType},
-		{"type beyond the last", frame.Update + 1, 0, nil, frame.ErrType},
+		{"type beyond the last", frame.Leave + 1, 0, nil, frame.ErrType},
 		{"ping with a payload", frame.Ping, 1, nil, &frame.TooLongError{Type: frame.Ping, Length: 1}},
 		{
 			"hello too long", frame.Hello, frame.MaxControl + 1, nil,

@@ -169,7 +169,8 @@ func TestCoordinatorFails(t *testing.T) {
 	}
 }
 
-// It ends at once wherever it is; inRoom checks that no time passes.
+// It ends at once wherever it is, but for what it was asked to compute; inRoom
+// checks how much time passes.
 func TestEndsAtOnce(t *testing.T) {
 	infos := shards(t, 1, 1)
 	for _, c := range []struct {
@@ -181,10 +182,25 @@ func TestEndsAtOnce(t *testing.T) {
 		{"at rest", func(b *boss) { b.employ(infos[0]) }},
 		{"computing", func(b *boss) {
 			b.employ(infos[0])
+			b.delay(400 * time.Millisecond)
+			b.compute(1, 0)
+			b.compute(2, 0)
+			b.hearNothing()
+			b.ends = 800 * time.Millisecond
+		}},
+		{"computing for too long", func(b *boss) {
+			b.employ(infos[0])
 			b.delay(time.Hour)
 			b.compute(1, 0)
 			b.compute(2, 0)
 			b.hearNothing()
+			b.ends = time.Second
+		}},
+		{"not let go", func(b *boss) { b.employ(infos[0]); b.keeps, b.ends = true, time.Second }},
+		{"cut off", func(b *boss) {
+			b.employ(infos[0])
+			b.info(frame.Emulate, &frame.EmulateInfo{Speed: 1, Cut: true})
+			synctest.Wait()
 		}},
 		{"before dialling again", func(b *boss) { b.conn.Close(); synctest.Wait() }},
 	} {

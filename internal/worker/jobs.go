@@ -27,7 +27,9 @@ type job struct {
 
 // jobs hands work from the reader to the computing goroutine.
 type jobs struct {
-	mu      sync.Mutex // guards live of all
+	mu      sync.Mutex // guards live of all, and the fields that follow
+	held    int        // that are live
+	ended   chan struct{}
 	all     [maxJobs]job
 	waiting chan *job
 }
@@ -55,6 +57,7 @@ func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 		j.input = j.input[:len(input)]
 		copy(j.input, input)
 		j.head, j.layer, j.live = h, layer, true
+		q.held++
 		j.stop.Store(false)
 		select {
 		case <-j.wake:
@@ -68,8 +71,25 @@ func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 
 func (q *jobs) done(j *job) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	j.live = false
-	q.mu.Unlock()
+	if q.held--; q.held == 0 && q.ended != nil {
+		close(q.ended)
+		q.ended = nil
+	}
+}
+
+// end returns a channel that is closed as soon as no job is held.
+func (q *jobs) end() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ended := make(chan struct{})
+	if q.held == 0 {
+		close(ended)
+	} else {
+		q.ended = ended
+	}
+	return ended
 }
 
 // cancel stops the job that a Cancel names.

@@ -26,6 +26,7 @@ type session struct {
 	blocks   []*link.Payload // computed and not sent yet; of the computing goroutine
 	computed chan struct{}   // closed when the computing goroutine has returned
 	stop     context.CancelFunc
+	released chan struct{} // one element: the coordinator has found another worker, or needs none
 
 	served   bool            // the shard was held, so requests could come
 	incoming *shard.Incoming // a shard on its way; nil if none
@@ -36,7 +37,7 @@ type session struct {
 }
 
 func newSession(w *worker, conn *link.Conn) *session {
-	return &session{worker: w, conn: conn, jobs: newJobs()}
+	return &session{worker: w, conn: conn, jobs: newJobs(), released: make(chan struct{}, 1)}
 }
 
 // close ends the computing goroutine and forgets a half-received shard.
@@ -69,8 +70,36 @@ func (s *session) rest() {
 	s.stop = nil
 }
 
-// serve reads frames until the connection ends.
-func (s *session) serve(ctx context.Context) error {
+// leave has the coordinator send nothing more, finishes what it sent, and says
+// goodbye: nobody has to wait for this worker, then, or to do without it. over
+// is closed when the connection has ended.
+func (s *session) leave(over <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	if s.conn.Send(ctx, frame.Header{Type: frame.Leave}, nil) != nil {
+		return
+	}
+	select {
+	case <-s.released:
+	case <-over:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-s.jobs.end():
+	case <-over:
+		return
+	case <-ctx.Done():
+		return
+	}
+	s.conn.TrySend(frame.Header{Type: frame.Bye}, nil)
+	_ = s.conn.Flush(ctx) // who does not listen any more needs no goodbye
+}
+
+// serve reads frames until the connection ends; ending is closed when the worker
+// is to take its leave.
+func (s *session) serve(ctx context.Context, ending <-chan struct{}) error {
 	for {
 		h, payload, err := s.conn.Receive()
 		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok && corrupt.Header.Type == frame.Compute {
@@ -97,9 +126,17 @@ func (s *session) serve(ctx context.Context) error {
 		case frame.Chunk:
 			err = s.chunk(ctx, h, payload)
 		case frame.Emulate:
-			err = s.emulate(ctx, payload)
+			err = s.emulate(ending, payload)
 		case frame.Bye:
-			return errors.New("the coordinator said goodbye")
+			select {
+			case <-ending:
+				select {
+				case s.released <- struct{}{}:
+				default:
+				}
+			default:
+				return errors.New("the coordinator said goodbye")
+			}
 		default:
 			err = fmt.Errorf("unexpected %v frame from the coordinator", h.Type)
 		}
@@ -118,9 +155,9 @@ func (s *session) welcomed(payload []byte) error {
 	return nil
 }
 
-// emulate does not return on a cut link: nothing is read from it, and there is
-// no way to dial another one.
-func (s *session) emulate(ctx context.Context, payload []byte) error {
+// emulate does not return on a cut link before the worker is to end: nothing is
+// read from it, and there is no way to dial another one.
+func (s *session) emulate(ending <-chan struct{}, payload []byte) error {
 	var info frame.EmulateInfo
 	if err := frame.Unmarshal(payload, &info); err != nil {
 		return err
@@ -128,7 +165,8 @@ func (s *session) emulate(ctx context.Context, payload []byte) error {
 	s.lab.emulate(&info)
 	if info.Cut {
 		s.conn.Mute()
-		<-ctx.Done()
+		<-ending
+		return errors.New("the link is cut")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"starling/internal/engine"
@@ -22,6 +23,10 @@ import (
 	"starling/internal/link"
 	"starling/internal/shard"
 )
+
+// leaveTime is how long a worker that is to end may take to hand over and to
+// finish what it was asked for.
+const leaveTime = time.Second
 
 // dialTime is how long dialling may take: a machine that is off answers
 // nothing, and TCP alone would try for two minutes.
@@ -90,7 +95,8 @@ type block struct {
 	bytes int // of its result
 }
 
-// Run serves until ctx ends, which gives nil, or until the coordinator refuses
+// Run serves until ctx ends, when it takes its leave, at most a second, and
+// gives nil, or until the coordinator refuses
 // this worker, which gives a *RefusedError. An error at the start says that the
 // Config or its StateDir cannot be used. Everything else is tried again.
 func Run(ctx context.Context, cfg Config) error {
@@ -157,15 +163,25 @@ func (w *worker) connect(ctx context.Context) (served bool, err error) {
 		return false, err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-
 	s := newSession(w, conn)
 	defer s.close()
+	over := make(chan struct{})
+	var leaving sync.WaitGroup
+	leaving.Go(func() {
+		select {
+		case <-ctx.Done():
+			s.leave(over)
+			conn.Close()
+		case <-over:
+		}
+	})
+	defer leaving.Wait()
+	defer close(over)
 	if err := conn.SendInfo(ctx, frame.Hello, w.hello); err != nil {
 		return false, err
 	}
-	err = s.serve(ctx)
+	// What is under way goes on while the worker takes its leave.
+	err = s.serve(context.WithoutCancel(ctx), ctx.Done())
 	return s.served, err
 }
 

@@ -81,6 +81,9 @@ type boss struct {
 	stop  context.CancelFunc
 	read  sync.WaitGroup
 	said  chan said // what the worker said on any connection
+
+	keeps bool          // does not let the worker go when it asks to
+	ends  time.Duration // that the worker takes to end after the test
 }
 
 type said struct {
@@ -114,8 +117,8 @@ func inRoom(t *testing.T, change func(*worker.Config), test func(t *testing.T, b
 		if err := <-b.done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		if took := time.Since(begin); took != 0 {
-			t.Errorf("ended after %v", took)
+		if took := time.Since(begin); took != b.ends {
+			t.Errorf("ended after %v, want %v", took, b.ends)
 		}
 		close(b.conns)
 		b.conn.Close()
@@ -143,6 +146,10 @@ func (b *boss) meet() {
 			}
 			if err != nil {
 				return
+			}
+			if h.Type == frame.Leave && !b.keeps {
+				conn.TrySend(frame.Header{Type: frame.Bye}, nil)
+				continue
 			}
 			b.said <- said{h, string(p)}
 		}
