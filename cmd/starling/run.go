@@ -36,6 +36,7 @@ type runOptions struct {
 	resize      string
 	labels      string
 	outputs     []string
+	restart     bool
 	json        bool
 }
 
@@ -64,6 +65,7 @@ uniform random tensor in [-1, 1) is used.`,
 	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
 	f.IntVar(&o.config.Spares, "spares", 0, "workers more than the plan needs: one takes the place of a lost, hung or lying one")
+	f.BoolVar(&o.restart, "rolling-restart", false, "restart all workers meanwhile, one after the other")
 	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1, wrong:w1; repeatable")
 	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")
 	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
@@ -95,6 +97,8 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
 	case c.Spares < 0 || c.Spares > coordinator.MaxSpares:
 		return usage(cmd, "--spares %d is not from 0 to %d", c.Spares, coordinator.MaxSpares)
+	case o.restart && c.Plan.Workers() == 0:
+		return usage(cmd, "--workers 0 has no worker for --rolling-restart")
 	case c.Spares > 0 && c.Plan.Workers() == 0:
 		return usage(cmd, "--workers 0 has no worker for --spares %d to stand in for", c.Spares)
 	case !(c.Audit >= 0 && c.Audit <= 1):
@@ -199,7 +203,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	var done atomic.Int64
 	progress.now(func() string { return fmt.Sprintf("%d of %d requests", done.Load(), o.requests) })
 	report, err := f.Drive(ctx, flock.Load{
-		Requests: o.requests, Concurrency: o.concurrency, Input: requests.Tensors,
+		Requests: o.requests, Concurrency: o.concurrency, Input: requests.Tensors, Restart: o.restart,
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
 			done.Add(1)
 			answers.take(i, a.Outputs)
@@ -222,6 +226,9 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	}
 	if err != nil {
 		return err
+	}
+	if o.restart && report.Restarted < workers {
+		fmt.Fprintf(os.Stderr, "starling: the requests were answered when %d of %d workers were restarted: raise --requests\n", report.Restarted, workers)
 	}
 	for _, fault := range f.Unstruck() {
 		fmt.Fprintf(os.Stderr, "starling: fault %v did not strike: the last request was number %d\n", fault, o.requests)
@@ -345,6 +352,9 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 	fmt.Fprintf(t, "requests\t%d, answered %d, lost %d\n", r.Requests, r.Answered, r.Lost)
 	if f.Plan.N() > 0 {
 		fmt.Fprintf(t, "slices\t%d decoded, %d recomputed here, %d late, %d damaged\n", r.Decoded, r.Recomputed, r.Late, r.Wrong)
+	}
+	if r.Restarted > 0 {
+		fmt.Fprintf(t, "restarted\t%d workers, one after the other\n", r.Restarted)
 	}
 	if h := r.Redundancy; h != nil {
 		fmt.Fprintf(t, "redundancy\t%s\n", redundancy(h))

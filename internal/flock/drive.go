@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,8 @@ type Load struct {
 	// Input returns the inputs of request i, from 0. It is called from several
 	// goroutines; an error ends the run.
 	Input func(i int) ([]*tensor.Tensor, error)
+	// Restart has all workers restarted in turn meanwhile; see RollingRestart.
+	Restart bool
 	// Answered, if set, sees each right answer; one call at a time, in the
 	// order of finishing. The outputs must not be kept.
 	Answered func(i int, answer *coordinator.Answer, took time.Duration)
@@ -37,6 +40,7 @@ type Report struct {
 	Latency     Latency                    `json:"latency_ms"`
 	DecodeMs    float64                    `json:"decode_ms"` // mean of all answered requests
 	FirstSHA256 string                     `json:"first_output_sha256"`
+	Restarted   int                        `json:"restarted,omitempty"`  // workers, in turn
 	Redundancy  *Redundancy                `json:"redundancy,omitempty"` // nil without workers
 	Workers     []coordinator.WorkerStatus `json:"workers"`
 
@@ -119,7 +123,23 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	for range max(load.Concurrency, 1) {
 		clients.Go(client)
 	}
+	var (
+		restarting    sync.WaitGroup
+		driving, over = context.WithCancel(ctx)
+	)
+	defer over()
+	if load.Restart {
+		restarting.Go(func() {
+			n, err := f.RollingRestart(driving)
+			if err != nil && driving.Err() == nil {
+				cancel(fmt.Errorf("rolling restart: %w", err))
+			}
+			r.Restarted = n
+		})
+	}
 	clients.Wait()
+	over()
+	restarting.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

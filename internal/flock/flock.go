@@ -55,9 +55,11 @@ type Flock struct {
 	folder  *folder // nil without workers
 	workers *workers
 	faults  *injector
-	serving sync.WaitGroup
-	closing sync.Once
-	closed  error // what Close returns
+
+	readyTime time.Duration
+	serving   sync.WaitGroup
+	closing   sync.Once
+	closed    error // what Close returns
 }
 
 // Start simplifies g, a prepared graph, in place, plans and cuts it, starts the
@@ -84,7 +86,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 			return nil, fmt.Errorf("fault %v: there are only %d workers, w1 to w%d", fault, n, n)
 		}
 	}
-	f = &Flock{Plan: p, faults: newInjector(cfg.Faults, len(p.Layers)/2)}
+	f = &Flock{Plan: p, readyTime: cfg.ReadyTime, faults: newInjector(cfg.Faults, len(p.Layers)/2)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -124,6 +126,41 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	}
 	f.faults.arm(f.workers, f.Coordinator)
 	return f, f.waitReady(ctx, cfg.ReadyTime)
+}
+
+// noticeTime is more than it takes to notice that a worker is silent.
+const noticeTime = time.Second
+
+// RollingRestart restarts the workers one by one, as for another version of the
+// program: each hands over, ends and is started again, and the next one's turn
+// comes when all hold their shards. Those that are gone are started first. It
+// returns how many were restarted: all, unless ctx has ended or some worker does
+// not come back.
+func (f *Flock) RollingRestart(ctx context.Context) (restarted int, err error) {
+	if f.workers == nil {
+		return 0, nil
+	}
+	if f.waitReady(ctx, noticeTime) != nil {
+		for i, s := range f.Status() {
+			if s.State != coordinator.Gone {
+				continue
+			}
+			f.workers.kill(i)
+			if err := f.workers.start(i); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for i := range f.workers.procs {
+		if err := f.waitReady(ctx, f.readyTime); err != nil {
+			return restarted, err
+		}
+		if err := f.workers.restart(i); err != nil {
+			return restarted, err
+		}
+		restarted++
+	}
+	return restarted, f.waitReady(ctx, f.readyTime)
 }
 
 // waitReady waits for the workers, but not for one whose process has ended.

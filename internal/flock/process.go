@@ -15,8 +15,13 @@ import (
 	"time"
 )
 
-// endTime is how long a worker may take to end by itself.
-const endTime = time.Second
+const (
+	// endTime is how long a worker may take to end by itself when there is no
+	// coordinator any more.
+	endTime = time.Second
+	// leaveTime is how long one may take that hands over first.
+	leaveTime = 2 * time.Second
+)
 
 // workers are the worker processes of a flock.
 type workers struct {
@@ -122,6 +127,23 @@ func (w *workers) kill(i int) {
 	w.mu.Unlock()
 	p.signal(syscall.SIGKILL)
 	<-p.done
+}
+
+// restart has worker i take its leave, and starts it anew.
+func (w *workers) restart(i int) error {
+	w.mu.Lock()
+	p := w.procs[i]
+	w.mu.Unlock()
+	limit := time.NewTimer(leaveTime)
+	defer limit.Stop()
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-limit.C:
+		p.signal(syscall.SIGKILL)
+		<-p.done
+	}
+	return w.start(i)
 }
 
 // freeze stops worker i as by SIGSTOP: its sockets stay open, it does nothing.
