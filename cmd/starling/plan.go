@@ -17,11 +17,13 @@ import (
 	"starling/internal/parity"
 	"starling/internal/plan"
 	"starling/internal/rewrite"
+	"starling/internal/wire"
 )
 
 // planFlags are what run and plan say of a plan, by flags or in a file.
 type planFlags struct {
 	options plan.Options
+	wire    string
 	file    string
 }
 
@@ -31,6 +33,7 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.IntVar(&p.options.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
 	f.StringVar(&p.options.Redundancy, "redundancy", "parity", "parity; replicate: 2·K workers, two hold each slice; or none: a lost worker's requests are lost")
 	f.StringVar(&p.options.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial")
+	f.StringVar(&p.wire, "wire", "f32", "inputs and results on the link: f32; f16 or int8, a half or a quarter of the bytes, rounded")
 	f.Float64SliceVar(&p.options.Speeds, "speeds", nil, "`NUMBERS` for all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
 	f.Lookup("speeds").DefValue = "" // else help says "default []"
 	f.StringVar(&p.file, "plan", "", "YAML `FILE` that says all this, and what is otherwise for single layers")
@@ -39,7 +42,7 @@ func (p *planFlags) add(cmd *cobra.Command) {
 // check finds what is wrong with the flags, and reads the file.
 func (p *planFlags) check(cmd *cobra.Command) error {
 	if p.file != "" {
-		for _, name := range []string{"workers", "parity", "redundancy", "split", "speeds"} {
+		for _, name := range []string{"workers", "parity", "redundancy", "split", "wire", "speeds"} {
 			if cmd.Flags().Changed(name) {
 				return usage(cmd, "--%s and --plan contradict each other: say it in %s", name, p.file)
 			}
@@ -49,6 +52,10 @@ func (p *planFlags) check(cmd *cobra.Command) error {
 		return withHint(err)
 	}
 	o := &p.options
+	var err error
+	if o.Wire, err = wire.Parse(p.wire); err != nil {
+		return usage(cmd, "--wire %q: there are %s", p.wire, strings.Join(wire.Names(), ", "))
+	}
 	switch o.Redundancy {
 	case plan.Parity:
 	case plan.None, plan.Replicate:
@@ -134,7 +141,7 @@ coordinator's link, and its slowest data slice's computing.`,
 
 func printPlan(w io.Writer, r *plan.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "layer\tsplit\tcover\tdata slices\tfurther\tkB sent\tkB returned\tms\tweights ≠ 0")
+	fmt.Fprintln(t, "layer\tsplit\tcover\twire\tdata slices\tfurther\tkB sent\tkB returned\tms\tweights ≠ 0")
 	for _, l := range r.Layers {
 		density := ""
 		if l.Density < 0.9 {
@@ -143,7 +150,7 @@ func printPlan(w io.Writer, r *plan.Report) error {
 				density += fmt.Sprintf(", parity %.0f %%", 100*l.ParityDensity)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.2f\t%s\n", l.Name, l.Split, l.Cover,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.2f\t%s\n", l.Name, l.Split, l.Cover, l.Wire,
 			heldBy(l.Slices[:l.Data]), heldBy(l.Slices[l.Data:]), float64(l.Sent)/1e3, float64(l.Returned)/1e3, l.LatencyMs, density)
 	}
 	fmt.Fprintln(t)

@@ -22,6 +22,7 @@ import (
 	"starling/internal/kernel"
 	"starling/internal/onnx"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // runOptions are the flags of starling run.
@@ -103,6 +104,8 @@ func (o *runOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--workers 0 has no worker for --spares %d to stand in for", c.Spares)
 	case !(c.Audit >= 0 && c.Audit <= 1):
 		return usage(cmd, "--audit %v is not a share from 0 to 1", c.Audit)
+	case c.Audit > 0 && c.Plan.Wire != wire.F32:
+		return usage(cmd, "--audit needs --wire f32: in results that are rounded, a wrong one cannot be told from a right one")
 	case !(c.Speed > 0 && c.Speed <= 1):
 		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}

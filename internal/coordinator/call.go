@@ -12,6 +12,7 @@ import (
 	"starling/internal/link"
 	"starling/internal/plan"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // call is one request on its way through the model, and the engine.Remote that
@@ -20,8 +21,9 @@ import (
 type call struct {
 	c       *Coordinator
 	session *engine.Session
-	audited bool    // wait for all results, and check them
-	answer  *Answer // of the request under way
+	audited bool      // wait for all results, and check them
+	answer  *Answer   // of the request under way
+	ends    time.Time // when the caller gives the request up; zero if never
 
 	decoder decoder
 	auditor auditor
@@ -36,19 +38,19 @@ type call struct {
 
 	mu      sync.Mutex // guards the fields below
 	request uint64
-	layer   int             // of the plan; none between layers
-	turn    uint64          // counts the layers that were under way
-	out     []byte          // the layer's output [Outer, Rows, Inner]
-	aside   [][]byte        // by result: those that do not go into the output as they are
-	inputs  []*link.Payload // by result, nil until it is asked for; or one for all
-	asks    []ask           // the plan's slices, then what was asked of others
-	cells   []cell          // of asks, by block
-	blocks  int             // of the highest slices
-	have    []int           // by block: results that are there
-	short   int             // blocks of which fewer than k results are there
-	missing int             // blocks of data results that are not there
-	helping help            // what of the layer is computed here
-	failure error           // why it is not
+	layer   int      // of the plan; none between layers
+	turn    uint64   // counts the layers that were under way
+	out     []byte   // the layer's output [Outer, Rows, Inner]
+	aside   [][]byte // by result: those that do not go into the output as they are
+	inputs  []input  // by result, or one for all
+	asks    []ask    // the plan's slices, then what was asked of others
+	cells   []cell   // of asks, by block
+	blocks  int      // of the highest slices
+	have    []int    // by block: results that are there
+	short   int      // blocks of which fewer than k results are there
+	missing int      // blocks of data results that are not there
+	helping help     // what of the layer is computed here
+	failure error    // why it is not
 }
 
 const none = -1
@@ -87,6 +89,7 @@ func newCall(c *Coordinator) *call {
 // dst [Outer,Rows,Inner] from the layer's whole input x.
 func (l *call) Linear(ctx context.Context, layer int, dst, x []byte, zero int32) error {
 	begin := time.Now()
+	l.ends, _ = ctx.Deadline()
 	l.scatter(layer, dst, x, zero)
 	defer l.releaseInputs()
 	if l.c.cfg.OnScatter != nil {
@@ -182,50 +185,6 @@ func sized(x []byte, n int) []byte {
 	return x[:n]
 }
 
-// fillInputs makes what the data results are computed from: one payload for all,
-// which parities take too, or each slice's part of x. mu is held.
-func (l *call) fillInputs(layer *plan.Layer, x []byte, zero int32) {
-	if layer.SharesInput() {
-		p := link.NewPayload(layer.Linear.InputBytes())
-		layer.Input(0, p.Bytes(), x, zero)
-		l.inputs = append(l.inputs, p)
-		return
-	}
-	for u := range layer.Results() {
-		var p *link.Payload
-		if u < layer.K() {
-			p = link.NewPayload(layer.Slice(u).InputBytes())
-			layer.Input(u, p.Bytes(), x, zero)
-		}
-		l.inputs = append(l.inputs, p)
-	}
-}
-
-// input is what result u is computed from; a parity's is combined of the others'
-// when it is first asked for.
-func (l *call) input(layer *plan.Layer, u int) *link.Payload {
-	if len(l.inputs) == 1 {
-		return l.inputs[0]
-	}
-	if l.inputs[u] == nil {
-		p := link.NewPayload(layer.Slice(u).InputBytes())
-		l.c.codes[l.layer].encode(&l.decoder, layer, p.Bytes(), u-layer.K(), l.inputs[:layer.K()])
-		l.inputs[u] = p
-	}
-	return l.inputs[u]
-}
-
-func (l *call) releaseInputs() {
-	for _, p := range l.inputs {
-		if p != nil {
-			p.Release()
-		}
-	}
-	l.mu.Lock()
-	l.inputs = l.inputs[:0]
-	l.mu.Unlock()
-}
-
 // send sends ask number a to its worker, if that can take it at once.
 func (l *call) send(a int) bool {
 	c := l.c
@@ -245,14 +204,26 @@ func (l *call) send(a int) bool {
 		*l.cell(a, b) = pending
 	}
 	l.mu.Unlock()
-	h := frame.Header{Type: frame.Compute, Request: l.request, Layer: uint32(l.layer), Slice: uint32(s), Nth: uint32(layer.Nth(s))}
-	if !conn.TrySend(h, l.input(layer, s%layer.Results())) {
+	in := l.input(layer, s%layer.Results())
+	h := frame.Header{
+		Type: frame.Compute, Request: l.request, Layer: uint32(l.layer), Slice: uint32(s), Nth: uint32(layer.Nth(s)),
+		Flags: frame.ComputeFlags(uint8(in.sentAs), uint8(layer.Wire), l.left()),
+	}
+	if !conn.TrySend(h, in.sent) {
 		l.mu.Lock()
 		l.lose(a)
 		l.mu.Unlock()
 		return false
 	}
 	return true
+}
+
+// left is the time until the caller gives the request up, 0 if he never does.
+func (l *call) left() time.Duration {
+	if l.ends.IsZero() {
+		return 0
+	}
+	return max(time.Until(l.ends), 1) // over: this instant
 }
 
 func (l *call) cell(a, b int) *cell { return &l.cells[a*l.blocks+b] }
@@ -312,12 +283,13 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) {
 		return
 	}
 	b := int(h.Nth)
-	if len(payload) != layer.Block(s, b).OutputBytes() {
+	r := result{wire.Encoding(h.Encoding()), payload}
+	if !r.fits(layer, layer.Block(s, b)) {
 		*l.cell(a, b) = lost
 		l.notify()
 		return
 	}
-	l.take(layer, a, b, payload)
+	l.take(layer, a, b, r)
 	p := &l.asks[a]
 	if p.left--; p.left == 0 && p.prompt {
 		l.c.paces[h.Layer].note(time.Since(p.sent))
@@ -336,7 +308,7 @@ func (l *call) askOf(m *member, slice uint32) int {
 
 // take writes block b of ask a where it belongs, unless another gave it before.
 // mu is held, and given up meanwhile.
-func (l *call) take(layer *plan.Layer, a, b int, result []byte) {
+func (l *call) take(layer *plan.Layer, a, b int, r result) {
 	u := l.asks[a].slice % layer.Results()
 	if l.state(layer, u, b) >= filling {
 		*l.cell(a, b) = arrived // too late to be used, but it is there
@@ -345,7 +317,7 @@ func (l *call) take(layer *plan.Layer, a, b int, result []byte) {
 	*l.cell(a, b) = filling
 	out := l.out
 	l.mu.Unlock()
-	l.place(layer, u, b, out, result)
+	l.place(layer, u, b, out, r)
 	l.mu.Lock()
 	*l.cell(a, b) = arrived
 	l.have[b]++
@@ -361,18 +333,51 @@ func (l *call) take(layer *plan.Layer, a, b int, result []byte) {
 	}
 }
 
-// place copies block b of result u to where it belongs: to its part of out, or
+// result is one block of a slice's result, as it came.
+type result struct {
+	as    wire.Encoding
+	bytes []byte
+}
+
+// write writes to dst what of the result, as it is, begins with byte at.
+func (r result) write(dst []byte, at int) {
+	if r.as == wire.F32 {
+		copy(dst, r.bytes[at:])
+		return
+	}
+	r.as.DecodeFrom(tensor.View[float32](dst), r.bytes, at/4)
+}
+
+// fits says whether r can be the result of a block: encoded as was asked, or not
+// at all, and of the right length.
+func (r result) fits(layer *plan.Layer, block engine.Linear) bool {
+	switch r.as {
+	case wire.F32:
+		return len(r.bytes) == block.OutputBytes()
+	case layer.Wire:
+		return len(r.bytes) == r.as.Size(block.OutputLen())
+	default:
+		return false
+	}
+}
+
+// place writes block b of result u to where it belongs: to its part of out, or
 // aside.
-func (l *call) place(layer *plan.Layer, u, b int, out, result []byte) {
+func (l *call) place(layer *plan.Layer, u, b int, out []byte, r result) {
 	if u >= layer.K() || layer.Sums() {
-		copy(layer.Kept(u, b, l.aside[u]), result)
+		r.write(layer.Kept(u, b, l.aside[u]), 0)
 		return
 	}
 	if layer.Overlaps() {
 		l.placing.Lock()
 		defer l.placing.Unlock()
 	}
-	layer.Place(u, b, out, result)
+	at := 0 // in bytes of the result as it is
+	for i := range layer.Pieces(b) {
+		to := layer.Piece(u, b, i, out)
+		r.write(to, at)
+		at += len(to)
+	}
 }
 
 // state is how block b of result u stands: as the best of those who give it. mu

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"starling/internal/engine"
-	"starling/internal/link"
 	"starling/internal/parity"
 	"starling/internal/plan"
 	"starling/internal/tensor"
@@ -107,12 +106,12 @@ func (s *solution) recover() bool {
 const encoded = 1024
 
 // encode makes the input of parity p of those of the data slices.
-func (c *code) encode(d *decoder, layer *plan.Layer, dst []byte, p int, data []*link.Payload) {
+func (c *code) encode(d *decoder, layer *plan.Layer, dst []byte, p int, data []input) {
 	s := &d.solution
 	s.begin()
 	if !c.exact {
 		for _, in := range data {
-			s.source = append(s.source, in.Float32s())
+			s.source = append(s.source, in.values.Float32s())
 		}
 		c.floats.Encode(tensor.View[float32](dst), p, s.source)
 		return
@@ -126,7 +125,7 @@ func (c *code) encode(d *decoder, layer *plan.Layer, dst []byte, p int, data []*
 		s.whole = s.whole[:0]
 		for j, in := range data {
 			values := all[(j+1)*encoded:][:size]
-			numbers.Inputs(values, in.Bytes(), lo)
+			numbers.Inputs(values, in.values.Bytes(), lo)
 			s.whole = append(s.whole, values)
 		}
 		c.integers.Encode(all[:size], p, s.whole)

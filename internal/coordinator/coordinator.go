@@ -58,7 +58,8 @@ type Config struct {
 	// Audit is the share of requests, 0 to 1, in which all n results of a layer
 	// that parity covers are waited for, as long as Grace allows, and checked
 	// against each other; who gave a wrong one is quarantined. Whatever is
-	// slow is waited for then. Default 0.
+	// slow is waited for then. It needs results that are not rounded on the wire.
+	// Default 0.
 	Audit float64
 	// Spares is how many workers more than the plan has may join. A spare holds
 	// the shard of one place, and takes that place or another one when it is
@@ -103,6 +104,10 @@ func (e *LostError) Error() string {
 }
 
 func (e *LostError) Unwrap() error { return parity.ErrTooFewSlices }
+
+// ErrAuditWire refuses to audit results that travel rounded: a wrong one could not
+// be told from a right one.
+var ErrAuditWire = errors.New("auditing needs results as f32 on the wire")
 
 // ErrClosed is returned for requests after Close.
 var ErrClosed = errors.New("coordinator is closed")
@@ -180,6 +185,9 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	}
 	if cfg.Concurrency > MaxConcurrency {
 		return nil, fmt.Errorf("%d requests at once: the limit is %d", cfg.Concurrency, MaxConcurrency)
+	}
+	if layer := p.Rounded(); layer != nil && cfg.Audit > 0 {
+		return nil, fmt.Errorf("%w: layer %s travels as %v", ErrAuditWire, layer.Node, layer.Wire)
 	}
 	if len(shards) != p.N() {
 		return nil, fmt.Errorf("%d shards for %d workers", len(shards), p.N())

@@ -132,7 +132,7 @@ func (l *call) recompute(number int, out []byte) error {
 
 // compute leaves block b of data slice j of a settled layer in scratch.
 func (l *call) compute(number, j, b int) error {
-	input := l.inputs[j%len(l.inputs)].Bytes()
+	input := l.inputs[j%len(l.inputs)].values.Bytes()
 	if _, err := l.c.local.compute(l.c.pool, number, j, b, input, &l.scratch, nil); err != nil {
 		return fmt.Errorf("compute slice %d of layer %s here: %w", j, l.c.plan.Layers[number].Node, err)
 	}

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"context"
 	"fmt"
+
+	"starling/internal/wire"
 )
 
 // helper computes here what a call's workers owe it: beside them, so that a
@@ -63,7 +65,7 @@ func (h *helper) compute(l *call) bool {
 		return false
 	}
 	layer := &c.plan.Layers[number]
-	input := l.inputs[j%len(l.inputs)]
+	input := l.inputs[j%len(l.inputs)].values
 	input.Retain()
 	l.stop.Store(false)
 	l.mu.Unlock()
@@ -84,7 +86,7 @@ func (h *helper) compute(l *call) bool {
 		if a == none {
 			a = l.addAsk(j, nil)
 		}
-		l.take(layer, a, b, h.result)
+		l.take(layer, a, b, result{wire.F32, h.result})
 	}
 	return true
 }

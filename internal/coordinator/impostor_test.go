@@ -17,6 +17,7 @@ import (
 	"starling/internal/link"
 	"starling/internal/shard"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // impostor is a worker that says of each request what answer does: right is the
@@ -137,6 +138,16 @@ func TestImpostor(t *testing.T) {
 			p := link.PayloadOf([]byte{1, 2, 3})
 			defer p.Release()
 			im.conn.TrySend(h, p)
+		}},
+		{"encoded as nobody asked", false, false, func(im *impostor, h frame.Header, right []float32) {
+			for flags := range uint16(8) {
+				p := link.NewPayload(wire.Encoding(flags).Size(len(right)))
+				clear(p.Bytes())
+				if h.Flags = flags; flags&3 != 0 {
+					_ = im.conn.Send(context.Background(), h, p)
+				}
+				p.Release()
+			}
 		}},
 		{"other slices", false, false, func(im *impostor, h frame.Header, right []float32) {
 			for s := range uint32(6) {

@@ -15,7 +15,7 @@
 //	     0    4 magic        "STRL"
 //	     4    1 version      1
 //	     5    1 type         Type
-//	     6    2 flags        meaning set by the type; 0 where it sets none
+//	     6    2 flags        of Compute and Result, see ComputeFlags; else 0
 //	     8    8 request      request number; in Want and Chunk a byte offset; in Update
 //	                     the first row; in Assign and Ready the number of the Assign
 //	    16    4 layer        layer of the plan; in Want and Chunk the number of the Assign
@@ -31,7 +31,7 @@
 // broken payload leaves the header trustworthy: the receiver knows which slice
 // is lost and where the next frame begins.
 //
-// Tensors travel as raw little-endian elements. What workers and coordinator
+// Tensors travel as raw little-endian elements, or as the flags say. What workers and coordinator
 // say about themselves (Hello, Welcome, Assign, Emulate) is JSON in the payload.
 package frame
 

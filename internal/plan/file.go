@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"starling/internal/wire"
 )
 
 // maxFile is the largest plan file in bytes.
@@ -22,12 +24,14 @@ type file struct {
 	Parity     int       `yaml:"parity"`
 	Redundancy string    `yaml:"redundancy"`
 	Split      string    `yaml:"split"`
+	Wire       string    `yaml:"wire"`
 	Speeds     []float64 `yaml:"speeds"`
 	MemoryMB   []float64 `yaml:"memory_mb"`
 	Layers     []struct {
 		Layer      string    `yaml:"layer"`
 		Split      string    `yaml:"split"`
 		Redundancy string    `yaml:"redundancy"`
+		Wire       string    `yaml:"wire"`
 		Data       []string  `yaml:"data"`
 		Shares     []float64 `yaml:"shares"`
 		Spare      []string  `yaml:"spare"`
@@ -67,6 +71,10 @@ func parseFile(raw []byte) (Options, error) {
 		return Options{}, errors.New("more than one document")
 	}
 	opt := Options{Data: in.Workers, Parity: in.Parity, Redundancy: in.Redundancy, Split: in.Split, Speeds: in.Speeds}
+	var err error
+	if opt.Wire, err = wire.Parse(in.Wire); err != nil {
+		return opt, err
+	}
 	for _, mb := range in.MemoryMB {
 		if !(mb > 0 && mb < 1e9) {
 			return opt, fmt.Errorf("memory_mb of %v: must be above 0 and below 1e9", mb)
@@ -78,9 +86,13 @@ func parseFile(raw []byte) (Options, error) {
 			return opt, fmt.Errorf("layer %q has control characters", l.Layer)
 		}
 		set := Setting{Node: l.Layer, Split: l.Split, Redundancy: l.Redundancy, Shares: l.Shares}
-		var err error
 		if set.Data, err = workers(l.Data); err == nil {
 			set.Spare, err = workers(l.Spare)
+		}
+		if err == nil && l.Wire != "" {
+			var e wire.Encoding
+			e, err = wire.Parse(l.Wire)
+			set.Wire = &e
 		}
 		if err != nil {
 			return opt, fmt.Errorf("layer %s: %w", l.Layer, err)

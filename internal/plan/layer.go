@@ -6,6 +6,7 @@ import (
 	"starling/internal/engine"
 	"starling/internal/frame"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // Layer is one split layer: k data slices, numbered from 0, then what covers
@@ -17,6 +18,7 @@ type Layer struct {
 	Kind    string        // Output, Channel, Input, Filter or Spatial
 	Cover   string        // None, Parity, Replicate or Inputs
 	Workers []int         // who holds slice s; see K and N
+	Wire    wire.Encoding // of its inputs and results on the link
 
 	parts []part
 	coded engine.Linear // of a parity slice

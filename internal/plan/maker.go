@@ -171,7 +171,10 @@ func (m *maker) layer(i int, c candidate) (Layer, error) {
 	if set == nil {
 		set = &Setting{}
 	}
-	layer := Layer{Node: c.nodes[0], Nodes: c.nodes, Linear: c.linear, Kind: set.Split}
+	layer := Layer{Node: c.nodes[0], Nodes: c.nodes, Linear: c.linear, Kind: set.Split, Wire: encodingFor(c.linear, m.opt.Wire)}
+	if set.Wire != nil {
+		layer.Wire = encodingFor(c.linear, *set.Wire)
+	}
 	if layer.Kind == "" {
 		layer.Kind = kindOf(c.linear, m.opt.Split)
 	}

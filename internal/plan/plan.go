@@ -27,6 +27,7 @@ import (
 
 	"starling/internal/engine"
 	"starling/internal/graph"
+	"starling/internal/wire"
 )
 
 // Kinds of split.
@@ -66,15 +67,17 @@ type Options struct {
 	// Memory is how many bytes of weights each worker may hold: who would hold
 	// more is given smaller slices. Nil is no limit.
 	Memory []int64
-	Block  int       // rows in which slices are returned as they are computed; 0 chooses what is worth its cost
-	Layers []Setting // what is otherwise for some layers
+	Block  int           // rows in which slices are returned as they are computed; 0 chooses what is worth its cost
+	Wire   wire.Encoding // of inputs and results on the link
+	Layers []Setting     // what is otherwise for some layers
 }
 
 // Setting plans one layer apart from the others. Workers count from 0.
 type Setting struct {
-	Node       string // of the graph; of dense ones that read the same input, the first is for all that have none of their own
-	Split      string // a kind, or Local; "" is Options.Split
-	Redundancy string // None, Parity, Inputs or Replicate; "" is Options.Redundancy
+	Node       string         // of the graph; of dense ones that read the same input, the first is for all that have none of their own
+	Split      string         // a kind, or Local; "" is Options.Split
+	Redundancy string         // None, Parity, Inputs or Replicate; "" is Options.Redundancy
+	Wire       *wire.Encoding // nil is Options.Wire
 	// Data holds the data slices, in order; nil chooses from all workers. One
 	// worker alone holds the layer whole.
 	Data   []int

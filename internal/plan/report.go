@@ -54,6 +54,7 @@ type LayerReport struct {
 	Nodes     []string      `json:"nodes"`
 	Split     string        `json:"split"`
 	Cover     string        `json:"cover"`
+	Wire      string        `json:"wire"`
 	Data      int           `json:"data"`
 	Slices    []SliceReport `json:"slices"`
 	Sent      int64         `json:"sent_bytes"`
@@ -114,7 +115,7 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Data: l.K()}
+		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Wire: l.Wire.String(), Data: l.K()}
 		layer.Density, layer.ParityDensity = l.density(w)
 		slowest := 0.0
 		for s, worker := range l.Workers {
@@ -131,7 +132,7 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 			if s < l.K() {
 				slowest = max(slowest, compute(flops, p.speeds[worker]))
 			}
-			in, out := int64(part.InputBytes()), int64(part.OutputBytes())
+			in, out := int64(l.WireBytes(part.InputBytes(), part.InputLen())), int64(l.WireBytes(part.OutputBytes(), part.OutputLen()))
 			layer.Sent, layer.Returned = layer.Sent+in, layer.Returned+out
 			to := &r.Workers[worker]
 			to.Slices++

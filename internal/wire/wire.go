@@ -134,19 +134,23 @@ func powerOfTwo(n int) float32 { return math.Float32frombits(uint32(n+127) << 23
 
 // Decode reads values into dst from b, which has Size(len(dst)) bytes and is
 // aligned as for Encode. Any bytes are values.
-func (e Encoding) Decode(dst []float32, b []byte) {
+func (e Encoding) Decode(dst []float32, b []byte) { e.DecodeFrom(dst, b, 0) }
+
+// DecodeFrom is Decode of some of the values, from number first on.
+func (e Encoding) DecodeFrom(dst []float32, b []byte, first int) {
 	switch e {
 	case F16:
 		factor := math.Float32frombits(binary.LittleEndian.Uint32(b))
-		kernel.FromHalf(dst, tensor.View[uint16](b[halfHead:]), factor)
+		kernel.FromHalf(dst, tensor.View[uint16](b[halfHead:])[first:][:len(dst)], factor)
 	case Int8:
-		for len(dst) > 0 {
-			n := min(len(dst), group)
+		b = b[first/group*(groupHead+group):]
+		for first %= group; len(dst) > 0; first = 0 {
+			n := min(len(dst), group-first)
 			scale := math.Float32frombits(binary.LittleEndian.Uint32(b))
-			kernel.DequantizeBytes(dst[:n], kernel.Bytes{Data: b[groupHead : groupHead+n], Zero: int32(b[4])}, scale)
-			dst, b = dst[n:], b[groupHead+n:]
+			kernel.DequantizeBytes(dst[:n], kernel.Bytes{Data: b[groupHead+first:][:n], Zero: int32(b[4])}, scale)
+			dst, b = dst[n:], b[min(groupHead+group, len(b)):]
 		}
 	default:
-		copy(dst, tensor.View[float32](b))
+		copy(dst, tensor.View[float32](b)[first:])
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"starling/internal/frame"
 	"starling/internal/link"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // maxJobs is how many requests a worker holds: one computing, the rest waiting.
@@ -19,8 +20,9 @@ const maxJobs = 128
 type job struct {
 	head  frame.Header
 	layer layerSlice
-	input []byte // aligned; len is that of the slice's input
-	live  bool   // from add to done; guarded by jobs.mu
+	input []byte    // aligned; len is that of the slice's input
+	ends  time.Time // nobody wants the result any more; zero is never
+	live  bool      // from add to done; guarded by jobs.mu
 	stop  atomic.Bool
 	wake  chan struct{} // one element: stop was set
 }
@@ -42,7 +44,7 @@ func newJobs() *jobs {
 	return q
 }
 
-// add copies the input and queues the job; false if maxJobs are held.
+// add decodes the input and queues the job; false if maxJobs are held.
 func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -51,11 +53,20 @@ func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 		if j.live {
 			continue
 		}
-		if cap(j.input) < len(input) {
-			j.input = tensor.Alloc(len(input))
+		size := layer.linear.InputBytes()
+		if cap(j.input) < size {
+			j.input = tensor.Alloc(size)
 		}
-		j.input = j.input[:len(input)]
-		copy(j.input, input)
+		j.input = j.input[:size]
+		if as := wire.Encoding(h.Encoding()); as == wire.F32 {
+			copy(j.input, input)
+		} else {
+			as.Decode(tensor.View[float32](j.input), input)
+		}
+		j.ends = time.Time{}
+		if left := h.Left(); left > 0 {
+			j.ends = time.Now().Add(left)
+		}
 		j.head, j.layer, j.live = h, layer, true
 		q.held++
 		j.stop.Store(false)
@@ -134,41 +145,74 @@ func (s *session) compute(ctx context.Context) {
 // with it: on a device so fast each would cost more to send than it gains.
 const holdTime = time.Millisecond
 
+// computed is a block of a result, encoded.
+type computed struct {
+	payload *link.Payload
+	as      wire.Encoding
+}
+
+// over says whether nobody wants the job's result any more.
+func (j *job) over() bool { return j.stop.Load() || !j.ends.IsZero() && !time.Now().Before(j.ends) }
+
 // run computes a job block by block, and sends each.
 func (s *session) run(ctx context.Context, j *job) {
 	sent := time.Now() // or begun
 	first := 0         // of the blocks that are held
 	defer func() {
-		for _, p := range s.blocks {
-			p.Release()
+		for _, b := range s.blocks {
+			b.payload.Release()
 		}
 		s.blocks = s.blocks[:0]
 	}()
 	for i, b := range j.layer.blocks {
-		if j.stop.Load() {
+		if j.over() {
 			return
 		}
 		begin := time.Now()
-		result := link.NewPayload(b.bytes)
-		s.blocks = append(s.blocks, result)
-		if !b.slice.Run(s.pool, result.Bytes(), j.input, &j.stop) {
+		if !s.computeBlock(b, j) {
 			return
 		}
-		if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, i == 0, j) || j.stop.Load() {
+		if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, i == 0, j) || j.over() {
 			return
 		}
 		if now := time.Now(); now.Sub(sent) >= holdTime || i == len(j.layer.blocks)-1 {
 			h := j.head
 			h.Type = frame.Result
-			for n, p := range s.blocks {
-				h.Nth = uint32(first + n)
-				s.lab.send(ctx, s.conn, h, p)
-				p.Release()
+			for n, b := range s.blocks {
+				h.Nth, h.Flags = uint32(first+n), uint16(b.as)
+				s.lab.send(ctx, s.conn, h, b.payload)
+				b.payload.Release()
 			}
 			first, sent = i+1, now
 			s.blocks = s.blocks[:0]
 		}
 	}
+}
+
+// computeBlock adds a block to s.blocks, encoded as it is wanted if that can hold
+// it, else as it is. It is false if the job was stopped.
+func (s *session) computeBlock(b block, j *job) bool {
+	as := wire.Encoding(j.head.Wanted())
+	if as == wire.F32 {
+		raw := link.NewPayload(b.bytes)
+		s.blocks = append(s.blocks, computed{raw, wire.F32})
+		return b.slice.Run(s.pool, raw.Bytes(), j.input, &j.stop)
+	}
+	if len(s.scratch) < b.bytes {
+		s.scratch = tensor.Alloc(b.bytes)
+	}
+	raw := s.scratch[:b.bytes]
+	if !b.slice.Run(s.pool, raw, j.input, &j.stop) {
+		return false
+	}
+	values := tensor.View[float32](raw)
+	p := link.NewPayload(as.Size(len(values)))
+	if !as.Encode(p.Bytes(), values) {
+		p.Release()
+		p, as = link.PayloadOf(raw), wire.F32
+	}
+	s.blocks = append(s.blocks, computed{p, as})
+	return true
 }
 
 // retransmit is how late a TCP segment comes that was lost once: Linux waits at
@@ -225,13 +269,23 @@ func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, first
 func (l *lab) send(ctx context.Context, conn *link.Conn, h frame.Header, p *link.Payload) {
 	info := l.info.Load()
 	if share := info.Wrong; share > 0 && h.Type == frame.Result && l.chance.Float64() < share {
-		y := p.Float32s()
-		v := &y[len(y)/2]
-		*v += 1 + max(*v, -*v)
+		makeWrong(h, p)
 	}
 	if share := info.Corrupt; share > 0 && l.chance.Float64() < share {
 		_ = conn.SendCorrupt(ctx, h, p)
 		return
 	}
 	_ = conn.Send(ctx, h, p)
+}
+
+// makeWrong changes a value in the middle of a result.
+func makeWrong(h frame.Header, p *link.Payload) {
+	if wire.Encoding(h.Encoding()) != wire.F32 {
+		b := p.Bytes()
+		b[len(b)/2] ^= 0x40
+		return
+	}
+	y := p.Float32s()
+	v := &y[len(y)/2]
+	*v += 1 + max(*v, -*v)
 }

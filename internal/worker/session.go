@@ -11,6 +11,7 @@ import (
 	"starling/internal/frame"
 	"starling/internal/link"
 	"starling/internal/shard"
+	"starling/internal/wire"
 )
 
 // maxPatches is how many pieces of new rows a worker keeps for one new shard;
@@ -23,8 +24,9 @@ type session struct {
 	*worker
 	conn     *link.Conn
 	jobs     *jobs
-	blocks   []*link.Payload // computed and not sent yet; of the computing goroutine
-	computed chan struct{}   // closed when the computing goroutine has returned
+	blocks   []computed    // computed and not sent yet; of the computing goroutine
+	scratch  []byte        // of the same: a block before it is encoded
+	computed chan struct{} // closed when the computing goroutine has returned
 	stop     context.CancelFunc
 	released chan struct{} // one element: the coordinator has found another worker, or needs none
 
@@ -275,10 +277,12 @@ func (s *session) accept(ctx context.Context, h frame.Header, payload []byte) {
 		return
 	}
 	layer, ok := s.held.slices[sliceKey{h.Layer, h.Nth}]
-	switch {
+	switch as, wanted := wire.Encoding(h.Encoding()), wire.Encoding(h.Wanted()); {
 	case !ok:
 		s.failed(ctx, h, "this shard has no such slice")
-	case len(payload) != layer.linear.InputBytes():
+	case !layer.travels(as) || !layer.travels(wanted):
+		s.failed(ctx, h, fmt.Sprintf("the slice does not take %v for %v", as, wanted))
+	case len(payload) != layer.inputBytes(as):
 		s.failed(ctx, h, "the input has another size than the slice's")
 	case !s.jobs.add(h, layer, payload):
 		s.failed(ctx, h, fmt.Sprintf("%d requests wait already", maxJobs))

@@ -22,6 +22,7 @@ import (
 	"starling/internal/kernel"
 	"starling/internal/link"
 	"starling/internal/shard"
+	"starling/internal/wire"
 )
 
 // leaveTime is how long a worker that is to end may take to hand over and to
@@ -88,6 +89,20 @@ type sliceKey struct{ layer, nth uint32 }
 type layerSlice struct {
 	linear engine.Linear
 	blocks []block
+}
+
+// travels says whether inputs and results of the slice may be so encoded:
+// integers are not.
+func (l layerSlice) travels(as wire.Encoding) bool {
+	return as == wire.F32 || as.Valid() && l.linear.Integers == (engine.Integers{})
+}
+
+// inputBytes is the size of the slice's input, so encoded.
+func (l layerSlice) inputBytes(as wire.Encoding) int {
+	if as == wire.F32 {
+		return l.linear.InputBytes()
+	}
+	return as.Size(l.linear.InputLen())
 }
 
 type block struct {

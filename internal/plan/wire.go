@@ -1,0 +1,34 @@
+package plan
+
+import (
+	"starling/internal/engine"
+	"starling/internal/wire"
+)
+
+// encodingFor is the encoding of a layer for which one was asked: integers travel
+// as they are.
+func encodingFor(l engine.Linear, asked wire.Encoding) wire.Encoding {
+	if l.Integers != (engine.Integers{}) {
+		return wire.F32
+	}
+	return asked
+}
+
+// WireBytes is how many bytes travel of n values that are raw bytes long.
+func (l *Layer) WireBytes(raw, n int) int {
+	if l.Wire == wire.F32 {
+		return raw
+	}
+	return l.Wire.Size(n)
+}
+
+// Rounded is a layer that parity covers and whose results travel rounded; nil if
+// there is none.
+func (p *Plan) Rounded() *Layer {
+	for i := range p.Layers {
+		if l := &p.Layers[i]; l.Wire != wire.F32 && l.Cover == Parity {
+			return l
+		}
+	}
+	return nil
+}
