@@ -28,8 +28,8 @@ import (
 )
 
 var (
-	seedsFlag = flag.Int("seeds", 0, "how many seeds TestSimulation runs, from -seed on; 0 is 300, 40 with -short, 1 with -seed")
-	traceFlag = flag.Bool("trace", false, "TestSimulation prints what happened")
+	seedsFlag  = flag.Int("seeds", 0, "how many seeds TestSimulation runs, from -seed on; 0 is 300, 40 with -short, 1 with -seed")
+	eventsFlag = flag.Bool("events", false, "TestSimulation prints what happened")
 )
 
 // TestSimulation runs the real coordinator and real workers in virtual time, on
@@ -46,7 +46,7 @@ var (
 //
 // The seeds are fixed, so that a run says the same on every machine, and passes
 // every recovery path: TestMarks demands that. `make soak SEEDS=5000` takes
-// others. One that fails is run again with -seed, and with -trace shows why:
+// others. One that fails is run again with -seed, and with -events and -v shows why:
 // TestSimulationRepeats demands that it does the same again.
 func TestSimulation(t *testing.T) {
 	first, n := uint64(1), 300
@@ -102,13 +102,13 @@ func simulate(t *testing.T, seed uint64) (hash uint64) {
 			w := newWorld(t, s, dir)
 			w.run()
 			hash = w.trace.hash()
-			if *traceFlag {
+			if *eventsFlag {
 				w.trace.print(t)
 			}
 		})
 		if t.Failed() {
 			t.Logf("%+v", s)
-			t.Logf("repeat with: go test ./internal/coordinator -run 'TestSimulation$' -seed %d -trace", seed)
+			t.Logf("repeat with: go test ./internal/coordinator -run 'TestSimulation$' -seed %d -events -v", seed)
 		}
 	})
 	return hash
