@@ -17,6 +17,9 @@ import (
 // want in another order are copied into it. Nodes whose inputs are all constant
 // are computed now. The error names the operator and node that cannot be run.
 func Compile(g *graph.Graph, opt Options) (*Program, error) {
+	if opt.Consume { // nor is what read the model needed now
+		tensor.DropProgram()
+	}
 	evaluated, done, err := evalConstants(g)
 	if err != nil {
 		return nil, err
@@ -24,7 +27,10 @@ func Compile(g *graph.Graph, opt Options) (*Program, error) {
 	c := newCompiler(evaluated, opt)
 	c.given = g
 	if opt.Consume {
-		defer debug.FreeOSMemory() // before sessions take theirs
+		defer func() { // before sessions take their memory
+			debug.FreeOSMemory()
+			tensor.DropProgram()
+		}()
 	}
 	for _, n := range g.Nodes {
 		if done[n] {
