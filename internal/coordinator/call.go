@@ -61,9 +61,14 @@ type ask struct {
 	slice  int     // of the plan
 	worker *member // nil for the coordinator itself
 	conn   *link.Conn
-	sent   time.Time // zero: not asked
-	prompt bool      // the worker was on time before
-	left   int       // blocks that have not come
+	behind *atomic.Int32 // of the worker on conn
+	sent   time.Time
+	tried  bool // it was to be sent
+	extra  bool // because another may come late, or not at all
+	prompt bool // the worker is trusted to be on time
+	open   bool // more is to come of it
+	left   int  // blocks that have not come
+	gave   int  // blocks that were used
 }
 
 // cell is how one block of an ask stands.
@@ -131,9 +136,25 @@ func (l *call) scatter(number int, dst, x []byte, zero int32) {
 	l.layer = number
 	l.turn++
 	l.mu.Unlock()
-	for s := range layer.Workers {
-		l.send(s)
+	most := layer.N()
+	if l.keepsBack(number) {
+		most = layer.K()
 	}
+	for s := range most {
+		l.send(s, false)
+	}
+	if most < layer.N() {
+		l.askMore(layer, false)
+	}
+}
+
+// keepsBack says whether parities and copies are not asked for at once.
+func (l *call) keepsBack(layer int) bool {
+	if l.c.cfg.Policy == Always || l.audited {
+		return false
+	}
+	_, known := l.c.paces[layer].quantile(0.5)
+	return known || l.c.cfg.Policy == OnFailure
 }
 
 // prepare makes room for a layer's asks and for the results that are kept aside;
@@ -185,21 +206,32 @@ func sized(x []byte, n int) []byte {
 	return x[:n]
 }
 
-// send sends ask number a to its worker, if that can take it at once.
-func (l *call) send(a int) bool {
+// maxBehind is how many asks that were given up a worker may have before it, and
+// be sent another one.
+const maxBehind = 2
+
+// send sends ask number a to its worker, if that can take it at once; extra is
+// said of it. One that lags is not sent more until it has answered what it was
+// sent, unless nothing can take its place.
+func (l *call) send(a int, extra bool) bool {
 	c := l.c
 	layer := &c.plan.Layers[l.layer]
+	l.mu.Lock()
 	s, m := l.asks[a].slice, l.asks[a].worker
+	l.asks[a].tried, l.asks[a].extra = true, extra
+	l.mu.Unlock()
 	c.mu.Lock()
-	conn, ready := m.conn, m.ready && !m.quarantined.Load()
+	conn, behind := m.conn, m.behind
+	ready := m.ready && m.shard == layer.Workers[s] && !m.quarantined.Load()
 	c.mu.Unlock()
-	if !ready {
+	if !ready || c.heals(layer) && int64(behind.Load())-int64(conn.Stats().Withdrawn) > maxBehind {
 		return false
 	}
-	blocks := layer.Blocks(s)
+	part, blocks := layer.Slice(s), layer.Blocks(s)
 	l.mu.Lock() // before sending: the result may be quick
+	l.answer.FLOPs += 2 * int64(part.OutputLen()) * int64(part.Cols)
 	p := &l.asks[a]
-	p.conn, p.sent, p.prompt, p.left = conn, time.Now(), !m.late.Load(), blocks
+	p.conn, p.behind, p.sent, p.prompt, p.open, p.left = conn, behind, time.Now(), m.trust.full(), true, blocks
 	for b := range blocks {
 		*l.cell(a, b) = pending
 	}
@@ -230,6 +262,7 @@ func (l *call) cell(a, b int) *cell { return &l.cells[a*l.blocks+b] }
 
 // lose gives up what has not come of ask a; mu is held.
 func (l *call) lose(a int) {
+	l.asks[a].open = false
 	for b := range l.blocks {
 		if p := l.cell(a, b); *p == pending {
 			*p = lost
@@ -261,39 +294,52 @@ func (l *call) notify() {
 
 // deliver takes a block of a worker's result, if this request still wants it,
 // into the output. If payload is nil the worker has none: block h.Nth arrived
-// damaged, or none of the slice will come.
-func (l *call) deliver(m *member, h frame.Header, payload []byte) {
+// damaged, or none of the slice will come. It is false for what this request is
+// not waiting for.
+func (l *call) deliver(m *member, h frame.Header, payload []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Compared as uint32: an int has 32 bits on arm, and none is -1.
 	if l.request != h.Request || l.layer == none || uint32(l.layer) != h.Layer {
-		return
+		return false
 	}
 	layer := &l.c.plan.Layers[l.layer]
 	a := l.askOf(m, h.Slice)
-	if a == none {
-		return
+	if a == none || !l.asks[a].open {
+		return false
 	}
 	if h.Type == frame.Failed {
 		l.lose(a)
-		return
+		return true
 	}
 	s := l.asks[a].slice
 	if h.Nth >= uint32(layer.Blocks(s)) || *l.cell(a, int(h.Nth)) != pending {
-		return
+		return true
 	}
 	b := int(h.Nth)
 	r := result{wire.Encoding(h.Encoding()), payload}
 	if !r.fits(layer, layer.Block(s, b)) {
 		*l.cell(a, b) = lost
 		l.notify()
-		return
+	} else {
+		l.take(layer, a, b, r)
+		p := &l.asks[a]
+		if p.left--; p.left == 0 && p.prompt {
+			l.c.paces[h.Layer].note(time.Since(p.sent))
+		}
 	}
-	l.take(layer, a, b, r)
-	p := &l.asks[a]
-	if p.left--; p.left == 0 && p.prompt {
-		l.c.paces[h.Layer].note(time.Since(p.sent))
+	l.asks[a].open = l.asks[a].open && l.awaited(a)
+	return true
+}
+
+// awaited says whether some of ask a may still come; mu is held.
+func (l *call) awaited(a int) bool {
+	for b := range l.blocks {
+		if *l.cell(a, b) == pending {
+			return true
+		}
 	}
+	return false
 }
 
 // askOf is the ask for that slice of that worker; none if there is none.
@@ -320,6 +366,7 @@ func (l *call) take(layer *plan.Layer, a, b int, r result) {
 	l.place(layer, u, b, out, r)
 	l.mu.Lock()
 	*l.cell(a, b) = arrived
+	l.asks[a].gave++
 	l.have[b]++
 	if l.have[b] == layer.K() {
 		l.short--

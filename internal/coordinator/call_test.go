@@ -56,7 +56,7 @@ func TestLateDelivery(t *testing.T) {
 				}
 				l.prepare(&p.Layers[0])
 				l.request, l.layer, l.out = 5, c.layer, tensor.Alloc(4)
-				*l.cell(s, 0) = pending
+				*l.cell(s, 0), l.asks[s].open = pending, true
 				c.h.Type, c.h.Slice = frame.Result, uint32(s)
 				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
 				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (tensor.View[float32](l.out)[0]+tensor.View[float32](l.aside[1])[0] == 7) != c.taken {

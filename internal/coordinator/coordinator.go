@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,11 +52,18 @@ type Config struct {
 	// a worker that overran its grace gets none until it is on time again.
 	// Default 1; negative takes the first k strictly.
 	Grace float64
-	// Patience: if fewer than k results are there after this many times the
-	// layer's usual time, the coordinator computes what is missing itself. It is
-	// 50 ms at least, or 2 ms where workers must be waited for that were late
-	// before. Default 4.
+	// Patience: what is not there after this many times the median that the
+	// layer's slices take is asked of a spare that holds it, or computed by the
+	// coordinator itself, beside who owes it: whoever is first. It is 50 ms at
+	// least, or 2 ms where workers must be waited for that were late before.
+	// Default 4 for layers that have a cover; those that have none wait without
+	// end, and lose the request with a worker, unless it is set. Negative only
+	// gets otherwise what will not come.
 	Patience float64
+	// Policy says when the layers' cover is made use of: Always, Hedged or
+	// OnFailure. The latter two compute and send less, and wait more. Default
+	// Always.
+	Policy string
 	// Audit is the share of requests, 0 to 1, in which all n results of a layer
 	// that parity covers are waited for, as long as Grace allows, and checked
 	// against each other; who gave a wrong one is quarantined. Whatever is
@@ -116,6 +125,7 @@ var ErrClosed = errors.New("coordinator is closed")
 // any goroutine.
 type Coordinator struct {
 	cfg     Config
+	reasks  bool // layers without cover too; see Config.Patience
 	log     *slog.Logger
 	plan    *plan.Plan
 	codes   []code // by layer; zero where the cover is no code
@@ -171,8 +181,15 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	if cfg.Grace == 0 {
 		cfg.Grace = 1
 	}
+	reasks := cfg.Patience > 0
 	if cfg.Patience == 0 {
 		cfg.Patience = 4
+	}
+	if cfg.Policy == "" {
+		cfg.Policy = Always
+	}
+	if !slices.Contains(Policies, cfg.Policy) {
+		return nil, fmt.Errorf("unknown policy %q: use %s", cfg.Policy, strings.Join(Policies, ", "))
 	}
 	if cfg.Moment == 0 {
 		cfg.Moment = time.Second
@@ -193,7 +210,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		return nil, fmt.Errorf("%d shards for %d workers", len(shards), p.N())
 	}
 	c := &Coordinator{
-		cfg: cfg, log: cfg.Log, plan: p, shards: shards,
+		cfg: cfg, reasks: reasks, log: cfg.Log, plan: p, shards: shards,
 		pool:    kernel.NewPool(cfg.Threads),
 		calls:   make(map[uint64]*call),
 		made:    make(map[string]bool),
@@ -332,10 +349,12 @@ type Answer struct {
 	Outputs    []*tensor.Tensor // in the graph's output order; owned by the Answer
 	Request    uint64           // its number, from 1
 	Decoded    []Recovered      // slices recovered by parity, in layer order
-	Recomputed []Recovered      // slices that the coordinator computed itself
+	Recomputed []Recovered      // slices of which the coordinator computed some itself
+	Reasked    []Recovered      // slices of which a spare gave some
 	Wrong      []Recovered      // results that an audit found wrong, parities too
 	Late       int              // results that were not waited for
 	Decoding   time.Duration    // spent in recovering slices by parity
+	FLOPs      int64            // of split layers, that workers were asked for or the coordinator computed
 }
 
 // Recovered is a data slice that was not waited for.
@@ -356,7 +375,8 @@ func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer
 	defer func() { c.idle <- l }()
 	begin := time.Now()
 	answer.Decoded, answer.Recomputed, answer.Wrong = answer.Decoded[:0], answer.Recomputed[:0], answer.Wrong[:0]
-	answer.Late, answer.Decoding = 0, 0
+	answer.Reasked = answer.Reasked[:0]
+	answer.Late, answer.Decoding, answer.FLOPs = 0, 0, 0
 	answer.Request = c.number.Add(1)
 	if err := c.open(l, answer); err != nil {
 		return err

@@ -64,7 +64,7 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 // result u; mu is held.
 func (l *call) promised(layer *plan.Layer, u, b int) bool {
 	for a, p := range l.asks {
-		if p.slice%layer.Results() == u && *l.cell(a, b) == pending && !p.worker.late.Load() {
+		if p.slice%layer.Results() == u && *l.cell(a, b) == pending && p.prompt {
 			return true
 		}
 	}
@@ -72,28 +72,16 @@ func (l *call) promised(layer *plan.Layer, u, b int) bool {
 }
 
 // gather returns when k results of each block are there (and the grace of those
-// that are worth it is over), computing here what nobody else gives in time.
+// that are worth it is over), asking others for what does not come in time.
 func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 	c := l.c
 	pl := &c.plan.Layers[layer]
-	coded := pl.Cover != plan.None
-	var patience, brief, grace time.Time
-	if coded {
-		patience, brief = begin.Add(patienceFirst), begin.Add(patienceFirst)
-		if usual, known := c.paces[layer].quantile(0.5); known {
-			long := time.Duration(float64(usual) * c.cfg.Patience)
-			patience, brief = begin.Add(max(patienceFloor, long)), begin.Add(max(graceFloor, long))
-		}
-	}
-	helping := never
+	g := l.limits(layer, begin)
+	var grace time.Time
 	defer l.timer.Stop()
 	for {
 		n := l.count(pl)
 		now := time.Now()
-		limit := patience
-		if n.slow {
-			limit = brief // for workers that were late before
-		}
 		// An audit needs every result: with one lost, it waits for none.
 		unchecked := l.audited && pl.Cover == plan.Parity && n.all && !n.complete
 		var wake time.Time
@@ -102,7 +90,7 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 			return nil
 		case !n.short:
 			if grace.IsZero() {
-				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(begin))*c.cfg.Grace)))
+				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(g.begin))*c.cfg.Grace)))
 			}
 			worth := unchecked || n.hopeful && c.cfg.Grace >= 0
 			if !worth || !now.Before(grace) {
@@ -110,20 +98,16 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 			}
 			wake = grace
 		case n.writing: // and says when it is done
-		case n.hopeless && (helping > never || !coded):
-			return l.lostError(layer)
-		case helping == late: // whoever is first
-		case !limit.IsZero() && !now.Before(limit):
-			// What was waited in vain is not for grace to go by.
-			begin, helping = now, late
-			l.help(late)
-			continue
-		case n.hopeless:
-			helping = gone
-			l.help(gone)
+		case n.hopeless || g.due(n, now):
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !l.escalate(pl, &g, n, now) {
+				return l.lostError(layer)
+			}
 			continue
 		default:
-			wake = limit
+			wake = g.next(n)
 		}
 		if !wake.IsZero() {
 			l.timer.Reset(max(wake.Sub(now), 0))
@@ -172,6 +156,13 @@ func (l *call) settle(layer int, err error) {
 		for _, p := range l.cells {
 			busy = busy || p == filling
 		}
+		if !busy {
+			for a := range l.asks {
+				if p := &l.asks[a]; p.open {
+					p.behind.Add(1)
+				}
+			}
+		}
 		l.mu.Unlock()
 		if !busy {
 			break
@@ -181,15 +172,20 @@ func (l *call) settle(layer int, err error) {
 	pl := &l.c.plan.Layers[layer]
 	for a := range l.asks {
 		p := &l.asks[a]
+		if j := p.slice; a >= pl.N() && p.gave > 0 {
+			r := Recovered{Layer: layer, Slice: j, Worker: l.holders[j].number}
+			if p.worker == nil {
+				l.answer.Recomputed = append(l.answer.Recomputed, r)
+			} else {
+				l.answer.Reasked = append(l.answer.Reasked, r)
+			}
+		}
 		switch {
-		case p.worker == nil:
-			j := p.slice
-			l.answer.Recomputed = append(l.answer.Recomputed, Recovered{Layer: layer, Slice: j, Worker: l.holders[j].number})
-		case p.sent.IsZero():
+		case p.conn == nil:
 		case p.left == 0:
 			p.worker.onTime()
-		case !l.awaited(a):
-		case err == nil && (l.missing > 0 || l.recomputed(p.slice%pl.Results())):
+		case !p.open:
+		case err == nil && (l.missing > 0 || l.overtaken(pl, a)):
 			// Gone on without a result that might have come.
 			l.c.overdue(p.worker)
 			l.answer.Late++
@@ -200,10 +196,11 @@ func (l *call) settle(layer int, err error) {
 	}
 }
 
-// awaited says whether some of ask a may still come.
-func (l *call) awaited(a int) bool {
-	for b := range l.blocks {
-		if *l.cell(a, b) == pending {
+// overtaken says whether somebody else was asked for what ask a may still give, and
+// gave it.
+func (l *call) overtaken(layer *plan.Layer, a int) bool {
+	for _, p := range l.asks {
+		if p.extra && p.gave > 0 && p.slice%layer.Results() == l.asks[a].slice%layer.Results() {
 			return true
 		}
 	}

@@ -19,9 +19,9 @@ type helper struct {
 type help uint8
 
 const (
-	never help = iota
-	gone       // so much of what will not come that k results can be there
-	late       // also what only might come, until k results are there
+	never    help = iota
+	goneHelp      // so much of what will not come that k results can be there
+	lateHelp      // also what only might come, until k results are there
 )
 
 // help has the helper compute, until it is not needed or the layer is settled.
@@ -85,7 +85,10 @@ func (h *helper) compute(l *call) bool {
 		a := l.askOf(nil, uint32(j))
 		if a == none {
 			a = l.addAsk(j, nil)
+			l.asks[a].extra = true
 		}
+		part := layer.Block(j, b)
+		l.answer.FLOPs += 2 * int64(part.OutputLen()) * int64(part.Cols)
 		l.take(layer, a, b, result{wire.F32, h.result})
 	}
 	return true
@@ -108,7 +111,7 @@ func (l *call) owed() (slice, block int) {
 		}
 		likely := 0
 		for u := range layer.Results() {
-			if state := l.state(layer, u, b); state != lost && (state != pending || l.helping == gone) {
+			if state := l.state(layer, u, b); state != lost && (state != pending || l.helping == goneHelp) {
 				likely++
 			}
 		}

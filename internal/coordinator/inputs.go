@@ -39,8 +39,10 @@ func encodedInput(as wire.Encoding, values *link.Payload) input {
 	return input{values: values, sent: values}
 }
 
+// drop gives an input up. Who has not been sent it need not be any more.
 func (in *input) drop() {
 	if in.values != nil {
+		in.sent.Withdraw()
 		in.values.Release()
 	}
 	if in.release {

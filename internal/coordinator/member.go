@@ -45,6 +45,8 @@ type member struct {
 	leaving bool      // it asked to be let go
 	since   time.Time // when conn or ready were last lost
 
+	behind      *atomic.Int32 // asks on conn that were given up and not answered yet
+	trust       trust
 	late        atomic.Bool  // its last result was not in time
 	lateSince   atomic.Int64 // Unix nanoseconds
 	quarantined atomic.Bool  // a result of its was wrong: it gets no more work
@@ -132,6 +134,7 @@ func (m *member) state(now time.Time) State {
 // overdue notes that a result of m was not waited for.
 func (c *Coordinator) overdue(m *member) {
 	m.missed.Add(1)
+	m.trust.lose()
 	if m.late.Load() {
 		return
 	}
@@ -143,6 +146,7 @@ func (c *Coordinator) overdue(m *member) {
 // onTime notes that one came in time.
 func (m *member) onTime() {
 	m.answered.Add(1)
+	m.trust.regain()
 	m.late.Store(false)
 }
 
@@ -297,6 +301,8 @@ func (c *Coordinator) seat(hello frame.HelloInfo, conn *link.Conn) (m *member, o
 		}
 		m.id, m.conn, m.ready, m.leaving, m.since = hello.ID, conn, false, false, time.Now()
 		m.version = math.MaxUint64 // the first Assign is number 0
+		m.behind = new(atomic.Int32)
+		m.trust.renew()
 		m.late.Store(false)
 		if m.place != none {
 			m.shard = m.place
@@ -330,9 +336,11 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 		case frame.Result:
 			c.result(m, h, payload)
 		case frame.Failed:
-			markFailed.Pass()
-			c.log.Warn("worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
-				"cause", frame.Reason(string(payload)))
+			if len(payload) > 0 { // else because it was cancelled
+				markFailed.Pass()
+				c.log.Warn("worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
+					"cause", frame.Reason(string(payload)))
+			}
 			c.result(m, h, nil)
 		case frame.Want:
 			if err := c.sendShard(m, conn, h.Layer, int64(h.Request)); err != nil {
@@ -350,13 +358,19 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 	}
 }
 
-// result hands a worker's result to its request; nil means that it won't come.
+// result hands a worker's result to its request; without payload it won't come.
+// What answers an ask that was given up says that the worker has caught up by it.
 func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
 	c.mu.Lock()
-	l := c.calls[h.Request]
+	l, behind := c.calls[h.Request], m.behind
 	c.mu.Unlock()
-	if l != nil {
-		l.deliver(m, h, payload)
+	if l != nil && l.deliver(m, h, payload) || h.Layer >= uint32(len(c.plan.Layers)) {
+		return
+	}
+	layer := &c.plan.Layers[h.Layer]
+	last := h.Slice < uint32(layer.N()) && h.Nth == uint32(layer.Blocks(int(h.Slice))-1)
+	if h.Type == frame.Failed || last {
+		behind.Add(-1)
 	}
 }
 

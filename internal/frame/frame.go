@@ -71,7 +71,7 @@ const (
 	Ready                   // worker → coordinator: the shard is mapped and served
 	Compute                 // coordinator → worker: input of Slice of Layer for Request
 	Result                  // worker → coordinator: block Nth of Slice of Layer for Request, as soon as it is computed
-	Failed                  // worker → coordinator: a reason why there will be no such Result
+	Failed                  // worker → coordinator: why there will be no more of it; without a payload, because it was cancelled
 	Cancel                  // coordinator → worker: Slice of Layer of Request is no longer wanted
 	Ping                    // either way: alive, nothing else to send
 	Emulate                 // coordinator → worker, in labs only: EmulateInfo

@@ -57,7 +57,7 @@ type Conn struct {
 	err error      // why it ended; nil while it lives
 
 	stats struct {
-		framesIn, framesOut, bytesIn, bytesOut, corrupt atomic.Uint64
+		framesIn, framesOut, bytesIn, bytesOut, corrupt, withdrawn atomic.Uint64
 	}
 }
 
@@ -71,8 +71,9 @@ type item struct {
 // Stats counts whole frames and their bytes, headers and pings included, since
 // the connection was made. Out means handed to the operating system. Corrupt
 // counts frames whose payload arrived damaged; they are in FramesIn too.
+// Withdrawn counts frames that were queued and not sent; see Payload.Withdraw.
 type Stats struct {
-	FramesIn, FramesOut, BytesIn, BytesOut, Corrupt uint64
+	FramesIn, FramesOut, BytesIn, BytesOut, Corrupt, Withdrawn uint64
 }
 
 // CorruptError says that a payload arrived damaged. The header is right, the
@@ -142,7 +143,7 @@ func (c *Conn) Stats() Stats {
 	return Stats{
 		FramesIn: c.stats.framesIn.Load(), FramesOut: c.stats.framesOut.Load(),
 		BytesIn: c.stats.bytesIn.Load(), BytesOut: c.stats.bytesOut.Load(),
-		Corrupt: c.stats.corrupt.Load(),
+		Corrupt: c.stats.corrupt.Load(), Withdrawn: c.stats.withdrawn.Load(),
 	}
 }
 

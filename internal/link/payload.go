@@ -20,6 +20,7 @@ type Payload struct {
 	class int
 	refs  atomic.Int32
 	sum   atomic.Uint64 // summed | CRC once computed, else 0
+	stale atomic.Bool   // see Withdraw
 }
 
 const summed = 1 << 32
@@ -68,6 +69,7 @@ func NewPayload(size int) *Payload {
 	}
 	p.size = size
 	p.sum.Store(0)
+	p.stale.Store(false)
 	p.refs.Store(1)
 	inUse.Add(1)
 	return p
@@ -98,6 +100,10 @@ func (p *Payload) Release() {
 		panic("link: payload released twice")
 	}
 }
+
+// Withdraw drops the frames with this payload that wait in queues, on whichever
+// connection: nobody wants them any more. One that is being written is.
+func (p *Payload) Withdraw() { p.stale.Store(true) }
 
 // crc is the CRC of the content, computed on the first call.
 func (p *Payload) crc() uint32 {

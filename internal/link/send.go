@@ -11,7 +11,7 @@ import (
 // waiting; it sets h's Length and PayloadCRC. It is false, and the frame is
 // lost, if as many wait already as Config.Queue allows, if the connection has
 // ended, or if p is longer than its type may be. The queue takes its own reference to p and
-// releases it once the frame is written or dropped: the caller keeps his. Once
+// releases it once the frame is written, withdrawn or dropped: the caller keeps his. Once
 // it is true the frame may still be lost with the connection.
 func (c *Conn) TrySend(h frame.Header, p *Payload) bool {
 	if c.fit(&h, p) != nil {
@@ -134,7 +134,9 @@ func (c *Conn) write() {
 		case <-c.done:
 			return
 		case it := <-c.queue:
-			c.gather(it)
+			if c.gather(it); len(c.batch) == 0 {
+				continue
+			}
 			err = c.writeBatch()
 			c.settle()
 		case <-idle.C:
@@ -154,15 +156,24 @@ func (c *Conn) write() {
 	}
 }
 
-// gather fills the batch with it and what else is queued, up to coalesceBytes.
+// gather fills the batch with it and what else is queued, up to coalesceBytes, but
+// for what was withdrawn.
 func (c *Conn) gather(it item) {
-	c.batch = append(c.batch[:0], it)
-	size := it.size()
-	for size < coalesceBytes && len(c.batch) < cap(c.batch) {
-		select {
-		case it = <-c.queue:
+	c.batch = c.batch[:0]
+	size := 0
+	for {
+		if it.payload != nil && it.payload.stale.Load() {
+			c.stats.withdrawn.Add(1)
+			c.leave(&it)
+		} else {
 			c.batch = append(c.batch, it)
 			size += it.size()
+		}
+		if size >= coalesceBytes || len(c.batch) == cap(c.batch) {
+			return
+		}
+		select {
+		case it = <-c.queue:
 		default:
 			return
 		}

@@ -128,17 +128,42 @@ func (q *jobs) stopWhere(match func(frame.Header) bool) {
 	}
 }
 
-// compute runs jobs one after the other until ctx ends.
-func (s *session) compute(ctx context.Context) {
+// compute runs jobs one after the other until ctx ends; connected is as long as the
+// connection.
+func (s *session) compute(ctx, connected context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-s.jobs.waiting:
-			s.run(ctx, j)
-			s.jobs.done(j)
+			if s.run(ctx, j) {
+				s.jobs.done(j)
+			} else {
+				s.drop(connected, j)
+			}
 		}
 	}
+}
+
+// dropAll drops what waits. Nothing is computed meanwhile.
+func (s *session) dropAll(ctx context.Context) {
+	for {
+		select {
+		case j := <-s.jobs.waiting:
+			s.drop(ctx, j)
+		default:
+			return
+		}
+	}
+}
+
+// drop says that nothing more comes of a job, so that the coordinator knows how
+// far behind this worker is, and gives its place free.
+func (s *session) drop(ctx context.Context, j *job) {
+	h := j.head
+	h.Type, h.Flags = frame.Failed, 0
+	_ = s.conn.Send(ctx, h, nil) // an error: the connection has ended
+	s.jobs.done(j)
 }
 
 // holdTime is how long a finished block may wait for the next one, to be sent
@@ -154,8 +179,9 @@ type computed struct {
 // over says whether nobody wants the job's result any more.
 func (j *job) over() bool { return j.stop.Load() || !j.ends.IsZero() && !time.Now().Before(j.ends) }
 
-// run computes a job block by block, and sends each.
-func (s *session) run(ctx context.Context, j *job) {
+// run computes a job block by block, and sends each. It is false if nobody wanted
+// the rest.
+func (s *session) run(ctx context.Context, j *job) bool {
 	sent := time.Now() // or begun
 	first := 0         // of the blocks that are held
 	defer func() {
@@ -166,14 +192,14 @@ func (s *session) run(ctx context.Context, j *job) {
 	}()
 	for i, b := range j.layer.blocks {
 		if j.over() {
-			return
+			return false
 		}
 		begin := time.Now()
 		if !s.computeBlock(b, j) {
-			return
+			return false
 		}
 		if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, i == 0, j) || j.over() {
-			return
+			return false
 		}
 		if now := time.Now(); now.Sub(sent) >= holdTime || i == len(j.layer.blocks)-1 {
 			h := j.head
@@ -187,6 +213,7 @@ func (s *session) run(ctx context.Context, j *job) {
 			s.blocks = s.blocks[:0]
 		}
 	}
+	return true
 }
 
 // computeBlock adds a block to s.blocks, encoded as it is wanted if that can hold

@@ -28,6 +28,7 @@ func TestLeave(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		b.result(infos[0], 2, 1)
 		b.tell(frame.Header{Type: frame.Cancel, Request: 3, Slice: 7}, nil)
+		b.failed(3, "")
 		b.hear(frame.Bye)
 		synctest.Wait()
 		if b.conn.Err() == nil {

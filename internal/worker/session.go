@@ -52,16 +52,16 @@ func (s *session) close() {
 
 // work starts the computing goroutine on the shard that is held.
 func (s *session) work(ctx context.Context) {
-	ctx, s.stop = context.WithCancel(ctx)
-	s.computed = make(chan struct{})
+	computing, stop := context.WithCancel(ctx)
+	s.stop, s.computed = stop, make(chan struct{})
 	go func() {
 		defer close(s.computed)
-		s.compute(ctx)
+		s.compute(computing, ctx)
 	}()
 }
 
-// rest ends the computing goroutine and waits for it; jobs that wait are
-// dropped.
+// rest ends the computing goroutine and waits for it; jobs that wait go on
+// waiting.
 func (s *session) rest() {
 	if s.stop == nil {
 		return
@@ -181,6 +181,7 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 		return err
 	}
 	s.rest()
+	s.dropAll(ctx)
 	if s.incoming != nil {
 		s.incoming.Abandon()
 		s.incoming = nil

@@ -2,16 +2,10 @@ package worker_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +17,6 @@ import (
 	"starling/internal/engine"
 	"starling/internal/frame"
 	"starling/internal/graph"
-	"starling/internal/kernel"
 	"starling/internal/link"
 	"starling/internal/plan"
 	"starling/internal/shard"
@@ -354,9 +347,11 @@ func TestCancel(t *testing.T) {
 		cancel(4, 1) // is another layer
 		time.Sleep(500 * time.Millisecond)
 		cancel(1, 0) // runs
+		b.failed(1, "")
 		b.hearNothing()
 		time.Sleep(time.Second) // of the second; the first has ended half-way
 		b.result(infos[0], 2, 0)
+		b.failed(3, "")
 		time.Sleep(time.Second)
 		b.result(infos[0], 4, 0)
 		// A cancel, even one that comes too late, touches no later job in the same
@@ -374,7 +369,7 @@ func TestCancel(t *testing.T) {
 		for request := uint64(10); request < 100; request++ {
 			b.compute(request, 0)
 			cancel(request, 0)
-			b.hearNothing()
+			b.failed(request, "")
 		}
 	})
 }
@@ -388,7 +383,12 @@ func TestReassign(t *testing.T) {
 		b.delay(time.Second)
 		b.compute(1, 0) // runs
 		b.compute(2, 0) // waits
-		b.employ(others[1])
+		b.assign(others[1])
+		b.failed(1, "")
+		b.failed(2, "")
+		b.hear(frame.Want)
+		b.give(others[1], 0)
+		b.hear(frame.Ready)
 		b.compute(3, 0)
 		time.Sleep(time.Second)
 		b.result(others[1], 3, 0)
@@ -561,48 +561,5 @@ func TestNewRows(t *testing.T) {
 		update(b, 1, 0, sh.Slices[1].Weights)
 		b.assign(other[0])
 		b.hear(frame.Want)
-	})
-}
-
-// A shard that a liar made: its checksums are right, but a result would be
-// beyond what the link carries. It is not held, and not a panic.
-func TestShardOfHugeResult(t *testing.T) {
-	conv := kernel.Conv3D{Conv2D: kernel.Conv2D{
-		N: 1, C: 1, H: 1, W: 1, M: 1, KH: 1, KW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
-		PadTop: 1 << 13, PadLeft: 1 << 13, OH: 1<<13 + 1, OW: 1<<13 + 1, // 256 MiB and a little
-	}}
-	linear := engine.Linear{Op: "Conv", Rows: 1, Cols: 1, Outer: 1, Inner: conv.OH * conv.OW, Conv: conv}
-	if err := linear.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	// No plan has such a layer, so the file of another is rewritten; see package shard.
-	infos := shards(t, 1, 1)
-	raw, err := os.ReadFile(infos[0].Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := func(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
-	text, err := json.Marshal(map[string]any{"slices": []any{
-		map[string]any{"layer": 0, "linear": linear, "offset": 64, "crc": sum(raw[64:68])},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := append(slices.Clone(raw[:128]), text...)
-	file = binary.LittleEndian.AppendUint32(file, uint32(len(text)))
-	file = binary.LittleEndian.AppendUint32(file, sum(text))
-	file = binary.LittleEndian.AppendUint64(file, uint64(len(file)+16))
-	file = append(file, raw[:8]...)
-	infos[0].Path = filepath.Join(t.TempDir(), "liar.shard")
-	if err := os.WriteFile(infos[0].Path, file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	infos[0].Size, infos[0].SHA256 = int64(len(file)), fmt.Sprintf("%x", sha256.Sum256(file))
-	inRoom(t, nil, func(_ *testing.T, b *boss) {
-		b.assign(infos[0])
-		b.hear(frame.Want)
-		b.give(infos[0], 0)
-		b.hearNothing()
-		b.meet()
 	})
 }
