@@ -3,6 +3,7 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,5 +99,55 @@ func TestNoWaiting(t *testing.T) {
 		}
 		first.Wait()
 		l.infer()
+	})
+}
+
+// Requests under way together share the way there and back: a worker computes for
+// one while the others' frames travel. And they share its time evenly.
+func TestPipeline(t *testing.T) {
+	const far, clients, each = 20 * time.Millisecond, 4, 6
+	inLab(t, model(t, "dense", 1, 2, 1), coordinator.Config{Concurrency: clients}, func(t *testing.T, l *lab) {
+		l.far = far
+		for _, m := range l.machines {
+			m.start()
+		}
+		if err := l.c.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.delay(5*time.Millisecond, l.all()...)
+		time.Sleep(far)
+		run := func(clients int) (whole time.Duration, ends []time.Duration) {
+			begin := time.Now()
+			var all sync.WaitGroup
+			var mu sync.Mutex // guards ends
+			for range clients {
+				in, want := l.request(t, l.r)
+				all.Go(func() {
+					var a coordinator.Answer
+					for range each {
+						if err := l.c.Infer(context.Background(), in, &a); err != nil || !same(a.Outputs, want) {
+							t.Errorf("request %d: %v", a.Request, err)
+						}
+					}
+					mu.Lock()
+					ends = append(ends, time.Since(begin))
+					mu.Unlock()
+				})
+			}
+			all.Wait()
+			return time.Since(begin), ends
+		}
+		run(1) // learns how long the layers take
+		one, _ := run(1)
+		four, ends := run(clients)
+		t.Logf("%d requests of one client took %v, as many of each of %d clients %v", each, one, clients, four)
+		// A layer takes one client 45 ms, 5 of them computing; four clients' computing
+		// fits into that.
+		if four > one+one/2 {
+			t.Errorf("four clients took %v, one %v", four, one)
+		}
+		if first := slices.Min(ends); four-first > 2*(2*far+5*time.Millisecond) {
+			t.Errorf("the first client was done after %v, the last after %v", first, four)
+		}
 	})
 }

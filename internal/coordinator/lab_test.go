@@ -212,6 +212,7 @@ type lab struct {
 	c        *coordinator.Coordinator
 	machines []*machine
 	r        *rand.Rand
+	far      time.Duration // a frame's way, either way, of links that are made from now on
 }
 
 // inLab runs test in virtual time with a coordinator and machines that are off.
@@ -330,7 +331,7 @@ func (m *machine) dial(context.Context) (*link.Conn, error) {
 	if m.off {
 		return nil, errOff
 	}
-	m.up, m.down = &link.Faults{FlipAt: m.flip}, &link.Faults{}
+	m.up, m.down = &link.Faults{FlipAt: m.flip, Delay: m.lab.far}, &link.Faults{Delay: m.lab.far}
 	m.flip = 0
 	here, there := link.FaultyPipe(link.Config{}, m.up, m.down)
 	if err := m.lab.c.Attach(there); err != nil {
