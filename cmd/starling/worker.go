@@ -68,7 +68,7 @@ STARLING_TOKEN.`,
 	f.StringVar(&cfg.Name, "name", "", "wished place in the flock, as w2")
 	f.StringVar(&cfg.ID, "id", "", "identity, kept over restarts (default: one kept in the state folder)")
 	f.StringVar(&cfg.StateDir, "state", stateDir(), "folder in which parts of models are kept")
-	f.IntVar(&cfg.Threads, "threads", 0, "threads that compute (default: one a core)")
+	f.IntVar(&cfg.Threads, "threads", 0, "threads that compute (default: one for each CPU that it may use)")
 	f.Float64Var(&cfg.Speed, "emulate-speed", 1, "for labs: computing takes 1/F as long, by sleeping")
 	f.BoolVar(&endWithStdin, "end-with-stdin", false, "end when standard input is closed")
 	f.Lookup("end-with-stdin").Hidden = true

@@ -71,10 +71,11 @@ const (
 const MaxThreads = 1024
 
 // NewPool returns a pool of that many threads, the caller's included, MaxThreads
-// at most; fewer than one means GOMAXPROCS. Close it to end its goroutines.
+// at most; fewer than one means GOMAXPROCS, or as many as the CPUs that control
+// groups leave this process if that is less. Close it to end its goroutines.
 func NewPool(threads int) *Pool {
 	if threads < 1 {
-		threads = runtime.GOMAXPROCS(0)
+		threads = min(runtime.GOMAXPROCS(0), quota())
 	}
 	threads = min(threads, MaxThreads)
 	p := &Pool{
