@@ -113,5 +113,12 @@ func (m *Model) UpdateRows(ctx context.Context, node string, begin int, rows []f
 	return m.flock.UpdateRows(ctx, node, begin, rows)
 }
 
+// UpdateQuantisedRows is UpdateRows for a quantised layer (QLinearConv,
+// QLinearMatMul, ConvInteger or MatMulInteger): rows are bytes of the type of its
+// weights, with the zero points that it has.
+func (m *Model) UpdateQuantisedRows(ctx context.Context, node string, begin int, rows []byte) error {
+	return m.flock.UpdateQuantisedRows(ctx, node, begin, rows)
+}
+
 // Close ends the workers and waits for them.
 func (m *Model) Close() error { return m.flock.Close() }

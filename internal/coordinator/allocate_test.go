@@ -37,6 +37,8 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 		{"two are dead of two parities", "conv", 2, []int{0, 2}, 0, wire.F32},
 		{"f16", "conv", 1, []int{1}, 0, wire.F16},
 		{"int8", "conv", 1, []int{1}, 0, wire.Int8},
+		{"quantised", "quantised", 1, []int{1}, 0, wire.F32},
+		{"quantised, two are dead, all is audited", "quantised", 2, []int{0, 2}, 1, wire.F32},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := prepareBy(t, models[c.model](2), plan.Options{Data: 3, Parity: c.parity, Wire: c.wire})

@@ -17,6 +17,14 @@ type code struct {
 
 func isInteger(layer *plan.Layer) bool { return layer.Linear.Integers != (engine.Integers{}) }
 
+// weightType is that of a layer's weights.
+func weightType(layer *plan.Layer) tensor.DType {
+	if isInteger(layer) {
+		return layer.Linear.Integers.Weights
+	}
+	return tensor.Float32
+}
+
 func newCode(layer *plan.Layer) (c code, err error) {
 	if layer.R() == 0 {
 		return c, nil

@@ -80,6 +80,7 @@ var models = map[string]func(batch int) *graph.Graph{
 		b.node("Gemm", graph.Attrs{"transB": int64(1)}, b.last, b.whole(9, 63))
 		return b.graph()
 	},
+	"quantised": quantisedModel,
 }
 
 type builder struct {
@@ -179,7 +180,11 @@ func model(t testing.TB, name string, batch, k, r int) *prepared {
 // request makes an input and the answer that a local run gives.
 func (p *prepared) request(t testing.TB, r *rand.Rand) (in, want []*tensor.Tensor) {
 	t.Helper()
-	in = []*tensor.Tensor{whole(r, p.g.Inputs[0].Shape...)}
+	if x := p.g.Inputs[0]; x.Type == tensor.Float32 {
+		in = []*tensor.Tensor{whole(r, x.Shape...)}
+	} else {
+		in = []*tensor.Tensor{bytesOf(r, x.Type, x.Shape...)}
+	}
 	return in, p.local(t, in)
 }
 

@@ -3,10 +3,15 @@ package coordinator_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"starling/internal/coordinator"
+	"starling/internal/frame"
 	"starling/internal/graph"
 	"starling/internal/plan"
 	"starling/internal/tensor"
@@ -107,6 +112,20 @@ func quantisedGraph(r *rand.Rand) *graph.Graph {
 	return b.graph()
 }
 
+// quantisedModel is a convolution of asymmetric bytes, one of int8, and a dense layer
+// whose rows have zero points of their own.
+func quantisedModel(batch int) *graph.Graph {
+	b := newBuilder(batch, 2, 6, 6)
+	b.g.Opset, b.g.Inputs[0].Type = 21, tensor.Uint8
+	bytes := func(typ tensor.DType, shape ...int) string { return b.constant(bytesOf(b.r, typ, shape...)) }
+	pads := graph.Attrs{"pads": []int64{1, 1, 1, 1}}
+	b.node("QLinearConv", pads, b.last, b.scale(), bytes(tensor.Uint8), bytes(tensor.Uint8, 5, 2, 3, 3), b.scale(), bytes(tensor.Uint8), b.scale(), bytes(tensor.Int8))
+	b.node("QLinearConv", pads, b.last, b.scale(), bytes(tensor.Int8), bytes(tensor.Int8, 7, 5, 3, 3), b.scale(7), b.constant(tensor.New(tensor.Int8, 7)), b.scale(), bytes(tensor.Uint8))
+	b.node("Flatten", nil, b.last)
+	b.node("MatMulInteger", nil, b.last, bytes(tensor.Uint8, 252, 9), bytes(tensor.Uint8), bytes(tensor.Uint8, 9))
+	return b.graph()
+}
+
 // exact runs a request without some workers, and nothing computed here: the answer
 // has the bits of a local run. It returns how many slices were decoded.
 func (l *lab) exact(dead ...int) int {
@@ -197,6 +216,86 @@ func TestLargestQuantisedSums(t *testing.T) {
 					l.exactly([]*tensor.Tensor{x}, dead...)
 				})
 			}
+		}
+	}
+}
+
+// Whichever worker answers wrongly, an audit finds it, the answer is a local run's,
+// and with two parities it is found without computing anything here.
+func TestQuantisedAudit(t *testing.T) {
+	for _, r := range []int{1, 2, 4} {
+		p := model(t, "quantised", 2, 3, r)
+		for liar := range p.plan.N() {
+			inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+				l.start()
+				if err := l.c.Emulate(context.Background(), liar, &frame.EmulateInfo{Speed: 1, Wrong: 1}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				in, want := l.request(t, l.r)
+				var a coordinator.Answer
+				if err := l.c.Infer(context.Background(), in, &a); err != nil || !same(a.Outputs, want) {
+					t.Errorf("r=%d, w%d lies: %v, another answer than a local run's", r, liar+1, err)
+				}
+				if len(a.Wrong) != 1 || a.Wrong[0].Worker != liar || len(a.Recomputed) != 0 {
+					t.Errorf("r=%d, w%d lies: found %v, recomputed %v", r, liar+1, a.Wrong, a.Recomputed)
+				}
+			})
+		}
+	}
+}
+
+// After an update the workers' shards are those of a new deployment, and answers
+// those of the changed model, with a worker lost too.
+func TestUpdateQuantisedRows(t *testing.T) {
+	for _, split := range []string{plan.Auto, plan.Input, plan.Spatial} {
+		for _, node := range []string{"QLinearConv0", "QLinearConv1", "MatMulInteger3"} {
+			p := prepareBy(t, quantisedModel(1), plan.Options{Data: 3, Parity: 2, Split: split})
+			layer := slices.IndexFunc(p.plan.Layers, func(l plan.Layer) bool { return l.Node == node })
+			if layer < 0 {
+				continue
+			}
+			inLab(t, p, coordinator.Config{}, func(t *testing.T, l *lab) {
+				for _, m := range l.machines {
+					m.dir = t.TempDir()
+				}
+				l.start()
+				n := l.g.Nodes[slices.IndexFunc(l.g.Nodes, func(n *graph.Node) bool { return n.Name == node })]
+				g := *l.g
+				g.Constants = maps.Clone(g.Constants)
+				at := 3
+				if n.Op == "MatMulInteger" {
+					at = 1
+				}
+				cols := l.plan.Layers[layer].Linear.Cols
+				rows, w := bytesOf(l.r, tensor.Uint8, 2*cols).Data, g.Constants[n.Inputs[at]].Clone()
+				for i, b := range rows { // of rows 2 and 3
+					if n.Op == "MatMulInteger" {
+						w.Data[i%cols*9+2+i/cols] = b
+					} else {
+						w.Data[2*cols+i] = b
+					}
+				}
+				g.Constants[n.Inputs[at]] = w
+				if err := l.c.UpdateQuantisedRows(context.Background(), node, 2, rows); err != nil {
+					t.Fatal(err)
+				}
+				after := *l.prepared
+				after.g = &g
+				l.prepared = &after
+				l.checkDeployed()
+				l.exact()
+				l.machines[1].halt()
+				l.exact(1)
+				for says, err := range map[string]error{
+					"UpdateQuantisedRows": l.c.UpdateRows(context.Background(), node, 0, make([]float32, cols)),
+					"do not fit":          l.c.UpdateQuantisedRows(context.Background(), node, 0, rows[1:]),
+				} {
+					if err == nil || !strings.Contains(err.Error(), says) {
+						t.Errorf("%s: %v", says, err)
+					}
+				}
+			})
 		}
 	}
 }

@@ -29,9 +29,19 @@ import (
 // does. Workers are sent the new rows only, one that comes back later its
 // whole shard. On an error nothing has changed.
 func (c *Coordinator) UpdateRows(ctx context.Context, node string, begin int, rows []float32) error {
+	return c.update(ctx, node, begin, tensor.Bytes(rows), false)
+}
+
+// UpdateQuantisedRows is UpdateRows for a node over integers: rows are bytes as its
+// weights are, with the zero points that it has.
+func (c *Coordinator) UpdateQuantisedRows(ctx context.Context, node string, begin int, rows []byte) error {
+	return c.update(ctx, node, begin, rows, true)
+}
+
+func (c *Coordinator) update(ctx context.Context, node string, begin int, rows []byte, integers bool) error {
 	c.updating.Lock()
 	defer c.updating.Unlock()
-	u, err := c.newUpdate(node, begin, rows)
+	u, err := c.newUpdate(node, begin, rows, integers)
 	if err != nil {
 		return fmt.Errorf("update %s: %w", node, err)
 	}
@@ -68,14 +78,14 @@ type update struct {
 }
 
 // newUpdate computes what changes and writes the new shards.
-func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update, error) {
+func (c *Coordinator) newUpdate(node string, begin int, rows []byte, integers bool) (*update, error) {
 	layer := slices.IndexFunc(c.plan.Layers, func(l plan.Layer) bool { return slices.Contains(l.Nodes, node) })
 	if layer < 0 {
 		return nil, errors.New("no split layer has this node")
 	}
 	pl := &c.plan.Layers[layer]
-	if isInteger(pl) {
-		return nil, errors.New("its weights are integers, not float32")
+	if isInteger(pl) != integers {
+		return nil, fmt.Errorf("its weights are %v: float32 has UpdateRows, bytes UpdateQuantisedRows", weightType(pl))
 	}
 	first := 0 // row of the node in the layer
 	for i, name := range pl.Nodes {
@@ -87,8 +97,15 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update
 			first += l.Rows
 			continue
 		}
-		if begin < 0 || len(rows) == 0 || len(rows)%l.Cols != 0 || len(rows)/l.Cols > l.Rows-begin {
-			return nil, fmt.Errorf("%d weights from row %d on do not fit [%d,%d]", len(rows), begin, l.Rows, l.Cols)
+		size := l.RowBytes()
+		if integers {
+			size = l.Cols // as given
+		}
+		if begin < 0 || len(rows) == 0 || len(rows)%size != 0 || len(rows)/size > l.Rows-begin {
+			return nil, fmt.Errorf("%d weights from row %d on do not fit [%d,%d]", len(rows)*l.Cols/size, begin, l.Rows, l.Cols)
+		}
+		if integers {
+			rows = l.StoreRows(c.local.g, c.local.nodes[layer][i], begin, rows)
 		}
 		break
 	}
@@ -97,9 +114,9 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []float32) (*update
 		return nil, err
 	}
 	begin += first
-	end := begin + len(rows)/pl.Linear.Cols
+	end := begin + len(rows)/pl.Linear.RowBytes()
 	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.places))}
-	copy(u.weights[begin*pl.Linear.RowBytes():], tensor.Bytes(rows))
+	copy(u.weights[begin*pl.Linear.RowBytes():], rows)
 	patches, err := shard.Patches(pl, layer, u.weights, begin, end)
 	if err != nil {
 		return nil, err

@@ -179,15 +179,23 @@ func (l Linear) integerWeights(g *graph.Graph, n *graph.Node) []byte {
 		rows = tensor.Alloc(len(w.Data))
 		transpose8(rows, w.Data, l.Cols, l.Rows)
 	}
+	return l.StoreRows(g, n, 0, rows)
+}
+
+// StoreRows is weights of a node over integers, whose linear part is l, as
+// Linear.Integers says: rows from row begin on, as bytes of the type of the node's
+// constant, row by row of the linear part. It may return rows itself.
+func (l Linear) StoreRows(g *graph.Graph, n *graph.Node, begin int, rows []byte) []byte {
+	typ := g.Constants[n.Input(quantisedInputs(n.Op).weights)].Type
 	zeros, _ := weightZeros(g, n) // linearOf has seen them
 	switch {
 	case l.Integers.Weights == tensor.Int16:
 		wide := make([]int16, len(rows))
 		for i, b := range rows {
-			wide[i] = int16(byteValue(b, w.Type) - zeros[i/l.Cols])
+			wide[i] = int16(byteValue(b, typ) - zeros[begin+i/l.Cols])
 		}
 		return tensor.Bytes(wide)
-	case l.Integers.Weights != w.Type: // uint8 less 128
+	case l.Integers.Weights != typ: // uint8 less 128
 		flipped := tensor.Alloc(len(rows))
 		for i, b := range rows {
 			flipped[i] = b ^ 0x80

@@ -313,6 +313,9 @@ func makeWrong(h frame.Header, p *link.Payload) {
 		return
 	}
 	y := p.Float32s()
-	v := &y[len(y)/2]
-	*v += 1 + max(*v, -*v)
+	if v := &y[len(y)/2]; *v == *v {
+		*v += 1 + max(*v, -*v)
+	} else { // an integer that is below zero looks like no number
+		*v = 1
+	}
 }
