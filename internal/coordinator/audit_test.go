@@ -33,7 +33,7 @@ func TestAudit(t *testing.T) {
 							t.Fatal(err)
 						}
 						if r > 1 {
-							withinBound(t, l, in, &a, []int{liar})
+							withinBound(t, &l.plan.Layers[0], l.truth(t, in), &a, []int{liar})
 						} else if want := l.local(t, in); !same(a.Outputs, want) {
 							t.Errorf("%s k=%d r=%d, w%d lies: answer %v, want %v", name, k, r, liar+1, a.Outputs[0].F32(), want[0].F32())
 						}

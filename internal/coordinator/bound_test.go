@@ -129,7 +129,7 @@ func checkBound(t *testing.T, l *lab, dead []int) {
 	if len(a.Decoded) != missing || len(a.Recomputed) != 0 {
 		t.Fatalf("decoded %v, recomputed %v; %d missing", a.Decoded, a.Recomputed, missing)
 	}
-	decoded, differ := withinBound(t, l, in, &a, dead)
+	decoded, differ := withinBound(t, layer, l.truth(t, in), &a, dead)
 	// A few sums of a few products may happen to round to the same.
 	if decoded >= 10 && layer.Linear.Cols > 40 && layer.K() > 1 && !differ {
 		t.Errorf("decoded %v, but nothing differs from a local run", a.Decoded)
@@ -140,35 +140,33 @@ func checkBound(t *testing.T, l *lab, dead []int) {
 // gave what the dead workers did not: decoded elements, which it counts, lie
 // within Solution.Bound of a local run's, all others are equal to them.
 //
-// The same layer with |W| and |x| gives each row's |W|·|x|. It is computed in
-// float32 too, of K products all positive, so it may be short by γ_K, less than
-// 1 in 10,000 for K ≤ 1,000. Of combined inputs the derivation is the same with
+// The absolute sums of truth were computed in float32 too, of K products all
+// positive, so they may be short by γ_K, less than 1 in 10,000 for K ≤ 1,000,
+// and by γ_K itself beyond. Of combined inputs the derivation is the same with
 // weights and inputs in each other's place: the sums are those of the tiles.
-func withinBound(t *testing.T, l *lab, in []*tensor.Tensor, a *coordinator.Answer, dead []int) (decoded int, differ bool) {
+func withinBound(t *testing.T, layer *plan.Layer, v *truth, a *coordinator.Answer, dead []int) (decoded int, differ bool) {
 	t.Helper()
-	want, got := l.local(t, in)[0].F32(), a.Outputs[0].F32()
+	got := a.Outputs[0].F32()
 	bounds := make([]float32, len(got)) // 0 where nothing was decoded
-	layer := &l.plan.Layers[0]
 	if len(a.Decoded) > 0 {
-		have := make([]bool, layer.N())
-		for s, w := range layer.Workers {
-			have[s] = !slices.Contains(dead, w)
-		}
-		solutions, sums := solve(t, layer.K(), layer.R(), have), absolute(t, l, in)
+		solutions := solve(t, layer, a, dead)
+		short := 1 + max(0.0001, float64(layer.Linear.Cols)/(1<<23))
 		sumAbs := make([]float64, layer.K())
 		for b := range layer.MostBlocks() {
 			for p := range layer.Pieces(b) {
-				for at, j := range solutions[0].Lost {
-					bound := pieceOf(layer, j, b, p, bounds) // tiles overlap: either may have been placed last
+				for _, d := range a.Decoded {
+					bound := pieceOf(layer, d.Slice, b, p, bounds) // tiles overlap: either may have been placed last
 					for i := range bound {
 						for other := range sumAbs {
 							sumAbs[other] = 0 // padding
-							if sum := pieceOf(layer, other, b, p, sums); i < len(sum) {
-								sumAbs[other] = 1.0001 * float64(sum[i])
+							if sum := pieceOf(layer, other, b, p, v.absolute); i < len(sum) {
+								sumAbs[other] = short * float64(sum[i])
 							}
 						}
 						for _, s := range solutions {
-							bound[i] = max(bound[i], float32(s.Bound(at, layer.Linear.Cols, sumAbs)*(1+1.0/(1<<22)))) // not rounded down
+							if at := slices.Index(s.Lost, d.Slice); at >= 0 {
+								bound[i] = max(bound[i], float32(s.Bound(at, layer.Linear.Cols, sumAbs)*(1+1.0/(1<<22)))) // not rounded down
+							}
 						}
 					}
 				}
@@ -176,9 +174,10 @@ func withinBound(t *testing.T, l *lab, in []*tensor.Tensor, a *coordinator.Answe
 		}
 	}
 	for i, bound := range bounds {
-		off := math.Abs(float64(got[i]) - float64(want[i]))
+		off := math.Abs(float64(got[i]) - float64(v.want[i]))
 		if !(off <= float64(bound)) {
-			t.Errorf("element %d is %v, a local run's %v: %g off, bound %g; decoded %v", i, got[i], want[i], off, bound, a.Decoded)
+			t.Errorf("%v dead: element %d is %v, a local run's %v: %g off, bound %g; decoded %v", dead, i, got[i], v.want[i], off, bound, a.Decoded)
+			break
 		}
 		differ = differ || off > 0
 		if bound > 0 {
@@ -193,29 +192,39 @@ func pieceOf(layer *plan.Layer, j, b, i int, out []float32) []float32 {
 	return tensor.View[float32](layer.Piece(j, b, i, tensor.Bytes(out)))
 }
 
-// solve gives the solutions by every choice of just enough parities: which of
-// them came first is a matter of chance.
-func solve(t *testing.T, k, r int, have []bool) []*parity.Solution {
+// solve gives the solutions by every choice of what may have been there, in one
+// block of rows or another: of the parities of live workers, and of the slices of
+// live workers that were late and decoded.
+func solve(t *testing.T, layer *plan.Layer, a *coordinator.Answer, dead []int) (all []*parity.Solution) {
 	t.Helper()
-	code, err := parity.New(k, r)
+	code, err := parity.New(layer.K(), layer.R())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*parity.Solution
-	for set := range uint(1) << r {
-		some := slices.Clone(have)
+	live := results(layer, dead)
+	var open []int
+	for u, there := range live {
+		late := slices.ContainsFunc(a.Decoded, func(d coordinator.Recovered) bool { return d.Slice == u })
+		if there && (u >= layer.K() || late) {
+			open = append(open, u)
+		}
+	}
+	for set := range uint(1) << len(open) {
+		have := slices.Clone(live)
+		for i, u := range open {
+			have[u] = set>>i&1 == 1
+		}
 		count := 0
-		for i := range some {
-			some[i] = some[i] && (i < k || set>>(i-k)&1 == 1)
-			if some[i] {
+		for _, there := range have {
+			if there {
 				count++
 			}
 		}
-		if count != k {
-			continue
+		if count != layer.K() {
+			continue // too few, or more than are used
 		}
 		s := new(parity.Solution)
-		if err := code.Solve(s, some); err != nil {
+		if err := code.Solve(s, have); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, s)

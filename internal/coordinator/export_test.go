@@ -13,3 +13,7 @@ func (c *Coordinator) AtRest() error {
 	}
 	return nil
 }
+
+// Leave has a worker get no requests, as if it were quarantined, until it is
+// told otherwise.
+func (c *Coordinator) Leave(worker int, out bool) { c.members[worker].quarantined.Store(out) }

@@ -2,17 +2,36 @@
 
 package coordinator_test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
 
-// Every k ≤ 8, r ≤ 3 and every set of dead workers that the code covers, over
-// three random layers each.
+	"starling/internal/plan"
+)
+
+// Every manner of splitting, k ≤ 8, r ≤ 3 and copies, and every set of dead
+// workers that the cover allows for, of one random layer each.
 func TestEveryPattern(t *testing.T) {
-	r := random(t)
-	for k := 1; k <= 8; k++ {
-		for parities := range 4 {
-			for range 3 {
-				testPatterns(t, r, k, parities, 1<<11)
+	for _, m := range manners {
+		t.Run(fmt.Sprintf("%+v", m), func(t *testing.T) {
+			t.Parallel()
+			r := random(t)
+			for _, opt := range ways(8, 3) {
+				opt.Split = m.split
+				g := randomLayer(r, m, opt.Data)
+				patterns(t, r, g, normal(r, g.Inputs[0].Shape...), opt, 1<<16)
 			}
-		}
+		})
 	}
+}
+
+// ways are all codes up to k and r, and copies.
+func ways(k, r int) (all []plan.Options) {
+	for data := 1; data <= k; data++ {
+		for parities := range r + 1 {
+			all = append(all, plan.Options{Data: data, Parity: parities})
+		}
+		all = append(all, plan.Options{Data: data, Redundancy: plan.Replicate})
+	}
+	return all
 }
