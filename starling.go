@@ -22,6 +22,7 @@ import (
 	"starling/internal/onnx"
 	"starling/internal/plan"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // Tensor is a dense row-major tensor.
@@ -53,6 +54,7 @@ type Options struct {
 	Parity      int    // parity slices of each layer, r: 0 to 4
 	Split       string // auto (default), output, input, channel, filter or spatial; see docs/cli.md
 	Redundancy  string // parity (default), replicate or none
+	Wire        string // of inputs and results between processes: f32 (default), or f16 or int8, which round; see docs/link.md
 	Threads     int    // for computing, of each worker and of this process; default 1
 	Concurrency int    // requests in flight at once; more wait. Default 8
 	Waiting     int    // requests that may wait; more get a *BusyError. Default 16 for each of Concurrency, negative for none
@@ -74,12 +76,16 @@ func Open(path string, opt Options) (*Model, error) {
 	if opt.Workers > 0 && len(opt.WorkerCommand) == 0 {
 		return nil, errors.New("open a model with workers: Options.WorkerCommand is missing: give the starling program's path and \"worker\"")
 	}
+	encoding, err := wire.Parse(opt.Wire)
+	if err != nil {
+		return nil, err
+	}
 	g, err := onnx.Decode(path)
 	if err != nil {
 		return nil, err
 	}
 	f, err := flock.Start(context.Background(), g, flock.Config{
-		Plan:        plan.Options{Data: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy},
+		Plan:        plan.Options{Data: opt.Workers, Parity: opt.Parity, Split: opt.Split, Redundancy: opt.Redundancy, Wire: encoding},
 		Threads:     opt.Threads,
 		Concurrency: opt.Concurrency, Waiting: opt.Waiting, Command: opt.WorkerCommand, Log: opt.Log,
 	})

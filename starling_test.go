@@ -84,6 +84,7 @@ func TestModel(t *testing.T) {
 		{"3 workers", starling.Options{Workers: 3}},
 		{"6 workers, convolutions split", starling.Options{Workers: 6, Split: "channel", Concurrency: 2}},
 		{"4+1 workers", starling.Options{Workers: 4, Parity: 1, Threads: 2}},
+		{"halves on the link", starling.Options{Workers: 4, Parity: 1, Wire: "f16"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
