@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ STARLING_TOKEN.`,
 			}
 			if !(cfg.Speed > 0) {
 				return usage(cmd, "--emulate-speed %v is not a positive number", cfg.Speed)
+			}
+			if cfg.Slice < 0 || cfg.Slice > time.Hour {
+				return usage(cmd, "--emulate-slice %v is not from 0 to 1h", cfg.Slice)
 			}
 			if cfg.Threads < 0 || cfg.Threads > kernel.MaxThreads {
 				return usage(cmd, "--threads %d is not from 0 to %d", cfg.Threads, kernel.MaxThreads)
@@ -70,6 +74,8 @@ STARLING_TOKEN.`,
 	f.StringVar(&cfg.StateDir, "state", stateDir(), "folder in which parts of models are kept")
 	f.IntVar(&cfg.Threads, "threads", 0, "threads that compute (default: one for each CPU that it may use)")
 	f.Float64Var(&cfg.Speed, "emulate-speed", 1, "for labs: computing takes 1/F as long, by sleeping")
+	f.DurationVar(&cfg.Slice, "emulate-slice", 0, "for labs: computing a slice takes so long at least, by sleeping")
+	f.DurationVar(&cfg.Load, "emulate-load", 0, "for labs: loading a part of a model takes so much longer")
 	f.BoolVar(&endWithStdin, "end-with-stdin", false, "end when standard input is closed")
 	f.Lookup("end-with-stdin").Hidden = true
 	return cmd

@@ -319,6 +319,11 @@ func (c *Coordinator) WaitComplete(ctx context.Context) error {
 	return c.waitAll(ctx, "not ready", func(m *member) bool { return m.ready })
 }
 
+// WaitGone waits until no worker is connected; its error is as WaitReady's.
+func (c *Coordinator) WaitGone(ctx context.Context) error {
+	return c.waitAll(ctx, "still here", func(m *member) bool { return m.conn == nil })
+}
+
 // waitAll waits until all members are as is says; those that are not are what.
 func (c *Coordinator) waitAll(ctx context.Context, what string, is func(*member) bool) error {
 	for {

@@ -200,6 +200,21 @@ func (in *injector) tell(worker int) {
 	_ = in.c.Emulate(in.ctx, worker, &info)
 }
 
+// Kill ends worker i, from 0, without warning, and returns when it is dead.
+func (f *Flock) Kill(i int) { f.workers.kill(i) }
+
+// Freeze stops worker i as by SIGSTOP: its sockets stay open, it does nothing.
+func (f *Flock) Freeze(i int) { f.workers.freeze(i) }
+
+// Thaw has a frozen worker go on.
+func (f *Flock) Thaw(i int) { f.workers.thaw(i) }
+
+// Restart kills worker i, if it lives, and starts it anew, with further flags.
+func (f *Flock) Restart(i int, flags ...string) error {
+	f.workers.kill(i)
+	return f.workers.start(i, flags...)
+}
+
 // Unstruck are the faults whose request did not come.
 func (f *Flock) Unstruck() []Fault {
 	f.faults.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Config struct {
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
 	Command []string
+	Grace   float64 // what is waited for a data slice that parity could give; see coordinator.Config
 	Audit   float64 // share of requests in which results are checked; see coordinator.Config
 	// StateDir is where a folder for this run is made. Default: the system's
 	// folder for temporary files.
@@ -45,6 +47,15 @@ type Config struct {
 	// one minute.
 	ReadyTime time.Duration
 	Log       *slog.Logger // nil logs nothing
+
+	// Listener, for labs, is where workers come in: the flock takes it over, and
+	// the caller answers for who can reach it. Default: a port of loopback.
+	Listener net.Listener
+	// WorkerCommand, for labs, is what starts worker i instead of Command, each
+	// time that it is started; flags are appended.
+	WorkerCommand func(i int) []string
+	// OnScatter is called in each request; see coordinator.Config.
+	OnScatter func(request uint64, layer int)
 }
 
 // Flock is a running flock.
@@ -108,15 +119,24 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
 		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency, Waiting: cfg.Waiting,
-		Audit: cfg.Audit, Spares: cfg.Spares, OnScatter: f.faults.scattered, Log: cfg.Log,
+		Audit: cfg.Audit, Grace: cfg.Grace, Spares: cfg.Spares, Log: cfg.Log,
+		OnScatter: func(request uint64, layer int) {
+			f.faults.scattered(request, layer)
+			if cfg.OnScatter != nil {
+				cfg.OnScatter(request, layer)
+			}
+		},
 	})
 	if err != nil || p.N() == 0 {
 		return f, err
 	}
 	// A worker that is slow for a while has a frame of each request waiting, and
 	// one that takes it back.
-	listener, err := link.Listen("127.0.0.1:0", link.Config{Queue: max(16, 2*cfg.Concurrency)})
-	if err != nil {
+	lc := link.Config{Queue: max(16, 2*cfg.Concurrency)}
+	var listener *link.Listener
+	if cfg.Listener != nil {
+		listener = link.NewListener(cfg.Listener, lc)
+	} else if listener, err = link.Listen("127.0.0.1:0", lc); err != nil {
 		return f, err
 	}
 	f.serving.Go(func() { f.Serve(listener) })
@@ -125,7 +145,21 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 		return f, err
 	}
 	f.faults.arm(f.workers, f.Coordinator)
-	return f, f.waitReady(ctx, cfg.ReadyTime)
+	return f, f.waitReady(ctx, f.readyTime)
+}
+
+// Rest ends all workers, for labs in which several flocks take turns.
+func (f *Flock) Rest() { f.workers.end() }
+
+// Wake starts the workers that Rest ended and waits until they are ready.
+func (f *Flock) Wake(ctx context.Context) error {
+	if err := f.WaitGone(ctx); err != nil {
+		return err
+	}
+	if err := f.workers.startAll(); err != nil {
+		return err
+	}
+	return f.waitReady(ctx, f.readyTime)
 }
 
 // noticeTime is more than it takes to notice that a worker is silent.

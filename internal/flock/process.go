@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ const (
 
 // workers are the worker processes of a flock.
 type workers struct {
-	command []string
+	command func(i int) []string
 	env     []string
 	args    func(i int) []string
 
@@ -44,16 +45,20 @@ type process struct {
 
 func startWorkers(n int, cfg Config, addr, stateDir, token string) (*workers, error) {
 	w := &workers{
-		command: cfg.Command,
+		command: cfg.WorkerCommand,
 		env:     append(os.Environ(), "STARLING_TOKEN="+token),
 		procs:   make([]*process, n),
 	}
-	if len(w.command) == 0 {
+	command := cfg.Command
+	if len(command) == 0 {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, fmt.Errorf("find this program's file to start workers: %w", err)
 		}
-		w.command = []string{self, "worker"}
+		command = []string{self, "worker"}
+	}
+	if w.command == nil {
+		w.command = func(int) []string { return command }
 	}
 	w.args = func(i int) []string {
 		name := fmt.Sprintf("w%d", i+1)
@@ -66,19 +71,24 @@ func startWorkers(n int, cfg Config, addr, stateDir, token string) (*workers, er
 		}
 		return args
 	}
-	for i := range n {
-		if err := w.start(i); err != nil {
-			w.end()
-			return nil, err
-		}
-	}
-	return w, nil
+	return w, w.startAll()
 }
 
-// start starts worker i anew.
-func (w *workers) start(i int) error {
-	args := append(append([]string(nil), w.command[1:]...), w.args(i)...)
-	p := &process{cmd: exec.Command(w.command[0], args...), done: make(chan struct{})}
+// startAll starts every worker, or on an error none.
+func (w *workers) startAll() error {
+	for i := range w.procs {
+		if err := w.start(i); err != nil {
+			w.end()
+			return err
+		}
+	}
+	return nil
+}
+
+// start starts worker i anew; flags are further ones.
+func (w *workers) start(i int, flags ...string) error {
+	command := slices.Concat(w.command(i), w.args(i), flags)
+	p := &process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	p.cmd.Env = w.env
 	p.cmd.Stderr = &p.stderr
 	p.cmd.WaitDelay = endTime                               // a child that keeps stderr open is not waited for
@@ -152,6 +162,14 @@ func (w *workers) freeze(i int) {
 	defer w.mu.Unlock()
 	w.procs[i].frozen = true
 	w.procs[i].signal(syscall.SIGSTOP)
+}
+
+// thaw has a frozen worker go on.
+func (w *workers) thaw(i int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.procs[i].frozen = false
+	w.procs[i].signal(syscall.SIGCONT)
 }
 
 // firstEnd waits until some worker's process ends, which is an error that says

@@ -22,7 +22,7 @@ const (
 	MaxReason     = 4 << 10 // Refuse and Failed
 	MaxCores      = 1 << 16
 	MaxShardBytes = 1 << 40   // AssignInfo.Size; the worker's disk is the real limit
-	MaxDelayMs    = 3_600_000 // EmulateInfo.DelayMs: one hour
+	MaxDelayMs    = 3_600_000 // EmulateInfo.DelayMs, JitterMs: one hour
 )
 
 // ErrControl is wrapped by every error for a control payload that is not
@@ -71,6 +71,12 @@ type EmulateInfo struct {
 	Corrupt float64 `json:"corrupt"`  // so many of them arrive with other bytes
 	Wrong   float64 `json:"wrong"`    // so many of them have a wrong value, under a right checksum
 	Cut     bool    `json:"cut"`      // nothing comes through any more, either way
+
+	// JitterMs: up to so much more is waited before each answer.
+	JitterMs float64 `json:"jitter_ms"`
+	// Mute: nothing that it sends comes through until it has dialled anew; it
+	// still hears.
+	Mute bool `json:"mute"`
 }
 
 // Check implements Info. Only the token may be unprintable.
@@ -121,8 +127,10 @@ func (i *EmulateInfo) Check() error {
 	if !(i.Speed > 0) || math.IsInf(i.Speed, 0) { // also refuses NaN
 		return fmt.Errorf("%w: speed %v is not a positive number", ErrControl, i.Speed)
 	}
-	if !(i.DelayMs >= 0 && i.DelayMs <= MaxDelayMs) {
-		return fmt.Errorf("%w: delay of %v ms, limit %d", ErrControl, i.DelayMs, MaxDelayMs)
+	for _, ms := range []float64{i.DelayMs, i.JitterMs} {
+		if !(ms >= 0 && ms <= MaxDelayMs) {
+			return fmt.Errorf("%w: delay of %v ms, limit %d", ErrControl, ms, MaxDelayMs)
+		}
 	}
 	for _, share := range []float64{i.Drop, i.Corrupt, i.Wrong} {
 		if !(share >= 0 && share <= 1) {

@@ -80,8 +80,12 @@ func Listen(addr string, cfg Config) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return &Listener{nl, cfg}, nil
+	return NewListener(nl, cfg), nil
 }
+
+// NewListener takes over nl, which listens for TCP already: without cfg.TLS the
+// caller answers for who can reach it.
+func NewListener(nl net.Listener, cfg Config) *Listener { return &Listener{nl, cfg.withDefaults()} }
 
 // Accept waits for the next connection; Close ends the wait with an error that
 // wraps net.ErrClosed. It does not wait for the TLS handshake, which a peer

@@ -198,7 +198,8 @@ func (s *session) run(ctx context.Context, j *job) bool {
 		if !s.computeBlock(b, j) {
 			return false
 		}
-		if !s.lab.wait(ctx, time.Since(begin), s.cfg.Speed, i == 0, j) || j.over() {
+		least := s.cfg.Slice * time.Duration(b.bytes) / time.Duration(j.layer.bytes())
+		if !s.lab.wait(ctx, time.Since(begin), least, s.cfg.Speed, i == 0, j) || j.over() {
 			return false
 		}
 		if now := time.Now(); now.Sub(sent) >= holdTime || i == len(j.layer.blocks)-1 {
@@ -261,18 +262,21 @@ func newLab(id string) *lab {
 
 func (l *lab) emulate(info *frame.EmulateInfo) { l.info.Store(info) }
 
-// wait sleeps as long as a device of that speed would have gone on computing
-// after busy, and this block of an answer would have been on the way longer. It
-// is false if the job was cancelled meanwhile.
-func (l *lab) wait(ctx context.Context, busy time.Duration, speed float64, first bool, j *job) bool {
+// wait sleeps as long as a device of that speed, which takes least for this
+// block at full speed, would have gone on computing after busy, and the block
+// would have been on the way longer. It is false if the job was cancelled
+// meanwhile.
+func (l *lab) wait(ctx context.Context, busy, least time.Duration, speed float64, first bool, j *job) bool {
 	info := l.info.Load()
 	var extra time.Duration
 	if first {
-		extra = time.Duration(info.DelayMs * float64(time.Millisecond))
+		extra = time.Duration((info.DelayMs + l.chance.Float64()*info.JitterMs) * float64(time.Millisecond))
 	}
+	whole := max(busy, least)
 	if speed *= info.Speed; speed < 1 {
-		extra += time.Duration(float64(busy) * (1/speed - 1))
+		whole = time.Duration(float64(whole) / speed)
 	}
+	extra += whole - busy
 	for info.Drop > 0 && l.chance.Float64() < info.Drop && extra < time.Hour {
 		extra += retransmit
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"starling/internal/frame"
+	"starling/internal/worker"
 )
 
 // Answers that were dropped come again, as late as TCP has it, and right.
@@ -69,5 +70,59 @@ func TestCut(t *testing.T) {
 		if len(b.conns) > 0 {
 			t.Error("dialled again")
 		}
+	})
+}
+
+// A slice takes as long as it is said to, on a device of any speed, and its
+// answer comes up to the jitter later.
+func TestSlice(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, func(c *worker.Config) { c.Slice = 15 * time.Millisecond }, func(t *testing.T, b *boss) {
+		b.employ(infos[0])
+		for request, how := range []struct {
+			info        frame.EmulateInfo
+			least, most time.Duration
+		}{
+			{frame.EmulateInfo{Speed: 1}, 15 * time.Millisecond, 15 * time.Millisecond},
+			{frame.EmulateInfo{Speed: 0.1}, 150 * time.Millisecond, 150 * time.Millisecond},
+			{frame.EmulateInfo{Speed: 1, DelayMs: 5, JitterMs: 100}, 20 * time.Millisecond, 120 * time.Millisecond},
+		} {
+			b.info(frame.Emulate, &how.info)
+			b.compute(uint64(request), 0)
+			begin := time.Now()
+			b.said <- <-b.said // when it is there
+			if took := time.Since(begin).Round(time.Microsecond); took < how.least || took > how.most {
+				t.Errorf("%+v: took %v", how.info, took)
+			}
+			b.result(infos[0], uint64(request), 0)
+		}
+	})
+}
+
+// A shard from a slow disk is served later.
+func TestLoad(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, func(c *worker.Config) { c.Load = time.Second }, func(t *testing.T, b *boss) {
+		b.assign(infos[0])
+		b.hear(frame.Want)
+		b.give(infos[0], 0)
+		time.Sleep(time.Second - 1)
+		b.hearNothing()
+		time.Sleep(1)
+		b.hear(frame.Ready)
+	})
+}
+
+// On a link that is cut one way the worker hears that it was given up, and dials
+// anew.
+func TestMute(t *testing.T) {
+	infos := shards(t, 2, 1)
+	inRoom(t, nil, func(t *testing.T, b *boss) {
+		b.employ(infos[0])
+		b.info(frame.Emulate, &frame.EmulateInfo{Speed: 1, Mute: true})
+		b.compute(1, 0)
+		<-b.conn.Done()
+		b.hearNothing()
+		b.meet()
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"time"
 
 	"starling/internal/frame"
 	"starling/internal/link"
@@ -165,6 +166,9 @@ func (s *session) emulate(ending <-chan struct{}, payload []byte) error {
 		return err
 	}
 	s.lab.emulate(&info)
+	if info.Mute {
+		s.conn.Mute()
+	}
 	if info.Cut {
 		s.conn.Mute()
 		<-ending
@@ -232,6 +236,13 @@ func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) err
 }
 
 func (s *session) ready(ctx context.Context) error {
+	if s.cfg.Load > 0 {
+		select {
+		case <-time.After(s.cfg.Load):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	s.work(ctx)
 	s.served = true
 	return s.conn.Send(ctx, frame.Header{Type: frame.Ready, Request: s.version}, nil)

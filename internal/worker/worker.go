@@ -43,6 +43,14 @@ type Config struct {
 	Threads  int     // for computing; 0 is all cores
 	Speed    float64 // for labs: computing takes 1/Speed as long, by sleeping; 0 is 1, real speed
 
+	// Slice, for labs: computing a slice takes so long, by sleeping, if it does
+	// not take longer. Unlike Speed it does not multiply what a machine that is
+	// shared by many devices does meanwhile.
+	Slice time.Duration
+	// Load, for labs: a shard is served so long after it was loaded, as if the
+	// disk were slow.
+	Load time.Duration
+
 	// RetryMin and RetryMax bound the wait before dialling again: it starts at
 	// the former and doubles until a shard is held. Defaults 50 ms and 2 s. Shorter returns faster
 	// and costs a coordinator that is down more connection attempts.
@@ -108,6 +116,14 @@ func (l layerSlice) inputBytes(as wire.Encoding) int {
 type block struct {
 	slice *engine.Slice
 	bytes int // of its result
+}
+
+// bytes are those of the whole result.
+func (l layerSlice) bytes() (n int) {
+	for _, b := range l.blocks {
+		n += b.bytes
+	}
+	return n
 }
 
 // Run serves until ctx ends, when it takes its leave, at most a second, and
