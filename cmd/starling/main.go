@@ -72,7 +72,7 @@ request.
 		return usage(cmd, "%s", text)
 	})
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), planCommand(), workerCommand(), zooCommand(), benchCommand())
+	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), planCommand(), workerCommand(), zooCommand(), benchCommand(), experimentCommand())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return setLevel() }
 	err := root.ExecuteContext(ctx)
 	if err == nil {

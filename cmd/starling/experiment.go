@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"starling/internal/coordinator"
+	"starling/internal/experiment"
+	"starling/internal/graph"
+)
+
+func experimentCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "experiment",
+		Short: "Run what the project claims about faults, and print what came of it",
+		Args:  exactly(0, ""),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(experimentFaultsCommand(), experimentGatherCommand())
+	return cmd
+}
+
+func experimentFaultsCommand() *cobra.Command {
+	var c experiment.FaultsConfig
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "faults",
+		Short: "Make workers on this machine fail in every way, with every kind of redundancy",
+		Long: `Runs the built-in digit network over worker processes on this machine while
+clients ask without a pause, and makes a worker fail: uncoded, with one and two
+parity workers, and with every worker twice. Every answer is compared with a local
+run. It fails if a flock with redundancy lost a request or answered wrongly, or if a
+way of recovering was never needed. See docs/faults.md.
+
+Faults: ` + strings.Join(experiment.FaultNames(), "; ") + `.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf(cmd, "faults", c.Faults, experiment.FaultNames()); err != nil {
+				return err
+			}
+			if err := oneOf(cmd, "policies", c.Policies, experiment.GatherPolicies()); err != nil {
+				return err
+			}
+			switch {
+			case c.Lasts < 100*time.Millisecond || c.Lasts > time.Hour:
+				return usage(cmd, "--lasts %v is not from 100ms to 1h", c.Lasts)
+			case c.Clients < 1 || c.Clients > coordinator.MaxConcurrency:
+				return usage(cmd, "--clients %d is not from 1 to %d", c.Clients, coordinator.MaxConcurrency)
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			c.Command = []string{self, "worker"}
+			if err := makeStateDir(c.StateDir); err != nil {
+				return err
+			}
+			progress := startProgress()
+			defer progress.stop()
+			c.Progress = func(fault, policy string) {
+				progress.now(func() string { return fault + ", " + policy })
+			}
+			cells, err := experiment.Faults(cmd.Context(), c)
+			progress.stop()
+			if asJSON {
+				err = errors.Join(err, printIndented(cells))
+			} else {
+				err = errors.Join(err, experiment.PrintFaults(os.Stdout, cells))
+			}
+			return withStateHint(err)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringSliceVar(&c.Faults, "faults", nil, "`NAMES` of those to make (default: all)")
+	f.StringSliceVar(&c.Policies, "policies", nil, "`NAMES` of those to compare: "+strings.Join(experiment.GatherPolicies(), ", ")+" (default: all)")
+	f.Lookup("faults").DefValue, f.Lookup("policies").DefValue = "", ""
+	f.DurationVar(&c.Lasts, "lasts", 2*time.Second, "how long a fault lasts")
+	f.IntVar(&c.Clients, "clients", 2, "clients that ask at once")
+	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// oneOf demands that all given names of a flag are known.
+func oneOf(cmd *cobra.Command, flag string, given, known []string) error {
+	for _, name := range given {
+		if !slices.Contains(known, name) {
+			return usage(cmd, "--%s %q: there are %s", flag, name, strings.Join(known, "; "))
+		}
+	}
+	return nil
+}
+
+func experimentGatherCommand() *cobra.Command {
+	var c experiment.GatherConfig
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "gather --lab FOLDER [MODEL]",
+		Short: "Measure latency over a shared, lossy channel, by policy and scenario",
+		Long: `Runs the dense layers of a model over four devices of a lab of network namespaces
+joined by emulated WiFi, all stations on one channel, uncoded, with one and two
+parity devices, and with every device twice, in turn. See docs/faults.md.
+
+MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios: ` + strings.Join(experiment.GatherScenarios(), ", ") + `.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage(cmd, "unexpected argument %q", args[1])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf(cmd, "scenarios", c.Scenarios, experiment.GatherScenarios()); err != nil {
+				return err
+			}
+			if err := oneOf(cmd, "policies", c.Policies, experiment.GatherPolicies()); err != nil {
+				return err
+			}
+			switch {
+			case c.Lab == "":
+				return usage(cmd, "--lab is missing")
+			case c.Requests < 1 || c.Requests > maxBenchRequests:
+				return usage(cmd, "--requests %d is not from 1 to %d", c.Requests, maxBenchRequests)
+			case c.Turn < 1:
+				return usage(cmd, "--turn %d is not positive", c.Turn)
+			}
+			model := "alexnet"
+			if len(args) > 0 {
+				model = args[0]
+			}
+			if err := makeStateDir(c.StateDir); err != nil {
+				return err
+			}
+			progress := startProgress()
+			defer progress.stop()
+			c.Progress = func(scenario, policy string, done int) {
+				progress.now(func() string { return fmt.Sprintf("%s: %s, request %d of %d", scenario, policy, done, c.Requests) })
+			}
+			var all []*experiment.Cell
+			err := experiment.Gather(cmd.Context(), func() (*graph.Graph, error) { return benchModel(model, c.Seed) }, c, func(cells []*experiment.Cell) error {
+				all = append(all, cells...)
+				if asJSON {
+					return nil
+				}
+				return experiment.PrintCells(os.Stdout, cells)
+			})
+			progress.stop()
+			if err == nil && asJSON {
+				err = printIndented(all)
+			}
+			return withStateHint(err)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&c.Lab, "lab", "", "`FOLDER` of the lab's script, lab.sh")
+	f.StringVar(&c.Prefix, "prefix", "st", "of the lab's namespaces; labs with different ones coexist")
+	f.StringSliceVar(&c.Scenarios, "scenarios", nil, "`NAMES` of those to run (default: all)")
+	f.StringSliceVar(&c.Policies, "policies", nil, "`NAMES` of those to compare: "+strings.Join(experiment.GatherPolicies(), ", ")+" (default: all)")
+	f.Lookup("scenarios").DefValue, f.Lookup("policies").DefValue = "", ""
+	f.IntVar(&c.Requests, "requests", 1000, "of each scenario and policy")
+	f.IntVar(&c.Turn, "turn", 50, "requests that a policy has before the next one's turn")
+	f.DurationVar(&c.Slice, "slice", 15*time.Millisecond, "that a device computes a slice")
+	f.Float64Var(&c.Grace, "grace", 0, "of the coordinator, in times of the k-th arrival (0: its default; negative: none)")
+	f.IntVar(&c.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
+	f.Uint64Var(&c.Seed, "seed", 1, "of the random input, and of a network's weights")
+	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
