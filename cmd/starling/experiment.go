@@ -13,6 +13,7 @@ import (
 	"starling/internal/coordinator"
 	"starling/internal/experiment"
 	"starling/internal/graph"
+	"starling/internal/wire"
 )
 
 func experimentCommand() *cobra.Command {
@@ -101,6 +102,7 @@ func oneOf(cmd *cobra.Command, flag string, given, known []string) error {
 func experimentGatherCommand() *cobra.Command {
 	var c experiment.GatherConfig
 	var asJSON bool
+	var encoding string
 	cmd := &cobra.Command{
 		Use:   "gather --lab FOLDER [MODEL]",
 		Short: "Measure latency over a shared, lossy channel, by policy and scenario",
@@ -130,6 +132,10 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 			case c.Turn < 1:
 				return usage(cmd, "--turn %d is not positive", c.Turn)
 			}
+			var err error
+			if c.Wire, err = wire.Parse(encoding); err != nil {
+				return usage(cmd, "--wire %q: there are %s", encoding, strings.Join(wire.Names(), ", "))
+			}
 			model := "alexnet"
 			if len(args) > 0 {
 				model = args[0]
@@ -142,18 +148,13 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 			c.Progress = func(scenario, policy string, done int) {
 				progress.now(func() string { return fmt.Sprintf("%s: %s, request %d of %d", scenario, policy, done, c.Requests) })
 			}
-			var all []*experiment.Cell
-			err := experiment.Gather(cmd.Context(), func() (*graph.Graph, error) { return benchModel(model, c.Seed) }, c, func(cells []*experiment.Cell) error {
-				all = append(all, cells...)
+			err = experiment.Gather(cmd.Context(), func() (*graph.Graph, error) { return benchModel(model, c.Seed) }, c, func(cells []*experiment.Cell) error {
 				if asJSON {
-					return nil
+					return printIndented(cells)
 				}
 				return experiment.PrintCells(os.Stdout, cells)
 			})
 			progress.stop()
-			if err == nil && asJSON {
-				err = printIndented(all)
-			}
 			return withStateHint(err)
 		},
 	}
@@ -167,10 +168,11 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 	f.IntVar(&c.Requests, "requests", 1000, "of each scenario and policy")
 	f.IntVar(&c.Turn, "turn", 50, "requests that a policy has before the next one's turn")
 	f.DurationVar(&c.Slice, "slice", 15*time.Millisecond, "that a device computes a slice")
+	f.StringVar(&encoding, "wire", "f32", "inputs and results on the link: "+strings.Join(wire.Names(), ", "))
 	f.Float64Var(&c.Grace, "grace", 0, "of the coordinator, in times of the k-th arrival (0: its default; negative: none)")
 	f.IntVar(&c.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
 	f.Uint64Var(&c.Seed, "seed", 1, "of the random input, and of a network's weights")
 	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&asJSON, "json", false, "print JSON, an array for each scenario")
 	return cmd
 }
