@@ -89,7 +89,7 @@ func (o *lineOp) run(s *Session) {
 type softmaxOp struct{ dst, x, outer, axis, inner int }
 
 func (o *softmaxOp) run(s *Session) {
-	kernel.Softmax(s.f32(o.dst), s.f32(o.x), o.outer, o.axis, o.inner)
+	kernel.Softmax(s.program.pool, s.f32(o.dst), s.f32(o.x), o.outer, o.axis, o.inner)
 }
 
 // batchNorm emits a BatchNormalization (opset 9 and later) that infers.

@@ -180,7 +180,7 @@ func BenchmarkElementwise(b *testing.B) {
 		"scaled":  func() { AddScaled(dst, x, 0.3) },
 		"add":     func() { Add(dst, x, x) },
 		"bias":    func() { BiasAct(nil, dst, x[:16], 1, 16, n/16, 0, 6) },
-		"softmax": func() { Softmax(dst, x, 1, n, 1) },
+		"softmax": func() { Softmax(nil, dst, x, 1, n, 1) },
 		"lrn":     func() { LRN(dst, x, 1, 16, n/16, 5, 1e-4, 0.75, 1) },
 		"maxpool2": func() {
 			pool.Run(nil, dst, x)

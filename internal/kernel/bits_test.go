@@ -46,7 +46,7 @@ func TestBitsAreTheSameEverywhere(t *testing.T) {
 			NewAveragePool(Pool2D{N: 1, C: 3, H: 11, W: 13, KH: 3, KW: 3, StrideH: 2, StrideW: 2, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, DilationH: 1, DilationW: 1, OH: 6, OW: 7}).Run(nil, dst, x)
 			return dst[:3*6*7]
 		}},
-		{"softmax", "0dacd7d4ddd07e6f", func(dst []float32) []float32 { Softmax(dst, x, 1, 203, 9); return dst[:9*203] }},
+		{"softmax", "0dacd7d4ddd07e6f", func(dst []float32) []float32 { Softmax(nil, dst, x, 1, 203, 9); return dst[:9*203] }},
 	} {
 		for _, level := range levels() {
 			atLevel(t, level, func() {

@@ -387,3 +387,21 @@ func vecExp(dst, x []float32, most float32) {
 	}
 	vecExpAVX512(&dst[0], &x[0], len(dst), most)
 }
+
+// lanesMost is lanesMostPortable.
+func lanesMost(x []float32) (most [16]float32) {
+	if !avx512 || len(x) == 0 {
+		return lanesMostPortable(x)
+	}
+	lanesMostAVX512(&most, &x[0], len(x))
+	return most
+}
+
+// vecDivWide is vecDivWidePortable.
+func vecDivWide(dst []float32, by float64) {
+	if !avx512 || len(dst) == 0 {
+		vecDivWidePortable(dst, by)
+		return
+	}
+	vecDivWideAVX512(&dst[0], len(dst), &by)
+}

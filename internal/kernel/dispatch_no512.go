@@ -23,3 +23,7 @@ func packWhole(dst, src []float32, taps []tap, channels, plane int) {
 func packStripes(dst, src []float32, taps []tap, channels, plane, runs int, s *stripes, mask int) {
 	packStripesPortable(dst, src, taps, channels, plane, runs, s, mask)
 }
+
+func lanesMost(x []float32) [16]float32 { return lanesMostPortable(x) }
+
+func vecDivWide(dst []float32, by float64) { vecDivWidePortable(dst, by) }

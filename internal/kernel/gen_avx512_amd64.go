@@ -136,6 +136,16 @@ func vecBiasClampAVX512(dst *float32, n int, bias float32, lo float32, hi float3
 //go:noescape
 func vecExpAVX512(dst *float32, x *float32, n int, most float32)
 
+// lanesMostAVX512 is dst[l] = the greatest of x[l], x[l+16], …, or -Inf, or NaN if one is, for n elements of x.
+//
+//go:noescape
+func lanesMostAVX512(dst *[16]float32, x *float32, n int)
+
+// vecDivWideAVX512 is vecDivWidePortable for n elements. n is at least 1.
+//
+//go:noescape
+func vecDivWideAVX512(dst *float32, n int, by *float64)
+
 // peakAVX512 does n rounds of 384 fused multiply-adds in registers, for benchmarks. n is at least 1.
 //
 //go:noescape

@@ -3805,6 +3805,66 @@ whole:
 	VZEROUPPER
 	RET
 
+// func lanesMostAVX512(dst *[16]float32, x *float32, n int)
+TEXT ·lanesMostAVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	// DI dst; SI x; CX elements left; Z0 the greatest; Z1 x; Z2 -Inf; K1 elements that exist; K2 lanes with a NaN
+	MOVL $0xff800000, AX
+	VPBROADCASTD AX, Z2
+	VMOVAPS Z2, Z0
+	KXNORW K1, K1, K1
+loop:
+	CMPQ CX, $16
+	JGE whole
+	TESTQ CX, CX
+	JLE end
+	MOVQ $1, AX
+	SHLQ CX, AX
+	DECQ AX
+	KMOVW AX, K1
+whole:
+	VMOVAPS Z2, Z1
+	VMOVUPS (SI), K1, Z1
+	VCMPPS $3, Z1, Z0, K2
+	VMAXPS Z1, Z0, Z3
+	VADDPS Z1, Z0, K2, Z3
+	VMOVAPS Z3, Z0
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JGT loop
+end:
+	VMOVUPS Z0, (DI)
+	VZEROUPPER
+	RET
+
+// func vecDivWideAVX512(dst *float32, n int, by *float64)
+TEXT ·vecDivWideAVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ n+8(FP), CX
+	MOVQ by+16(FP), SI
+	// DI dst; CX elements left; Z0, Y0 elements; Z1 the divisor; K1 elements that exist
+	VBROADCASTSD (SI), Z1
+	KXNORW K1, K1, K1
+loop:
+	CMPQ CX, $8
+	JGE whole
+	MOVQ $1, AX
+	SHLQ CX, AX
+	DECQ AX
+	KMOVW AX, K1
+whole:
+	VCVTPS2PD.Z (DI), K1, Z0
+	VDIVPD Z1, Z0, Z0
+	VCVTPD2PS Z0, Y0
+	VMOVUPS Y0, K1, (DI)
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGT loop
+	VZEROUPPER
+	RET
+
 // func peakAVX512(n int)
 TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	MOVQ n+0(FP), CX

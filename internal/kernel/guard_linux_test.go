@@ -74,6 +74,10 @@ func TestGuardPages(t *testing.T) {
 			atMost[i] = min(v, 1e38) // vecExp takes nothing above the greatest; NaN stays
 		}
 		add("exp", n, [][]float32{atMost}, func(dst []float32, in [][]float32) { vecExp(dst, in[0], 1e38) })
+		add("most", 16, in, func(dst []float32, in [][]float32) { most := lanesMost(in[0]); copy(dst, most[:]) })
+		add("divide wide", n, in, func(dst []float32, in [][]float32) { copy(dst, in[0]); vecDivWide(dst, float64(in[1][0])/3) })
+		lines := 1 + r.IntN(9)
+		add("softmax", n*lines, [][]float32{uniform(r, n*lines)}, func(dst []float32, in [][]float32) { Softmax(nil, dst, in[0], lines, n, 1) })
 		add("deal", n+n, [][]float32{wild(r, n+n)}, func(dst []float32, in [][]float32) { dealTwo(dst[:n], dst[n:], in[0]) })
 		rows, k, batch := size(r, 20), size(r, 300), size(r, 15)
 		in = [][]float32{wild(r, rows*k), wild(r, batch*k)}

@@ -287,13 +287,13 @@ func TestExp(t *testing.T) {
 func TestSoftmax(t *testing.T) {
 	r := newRand(t)
 	for range 50 {
-		outer, axis, inner := size(r, 3), size(r, 60), size(r, 3)
+		outer, axis, inner := size(r, 11), size(r, 60), size(r, 3)
 		x := uniform(r, outer*axis*inner)
 		for i := range x {
 			x[i] *= 10
 		}
 		dst := make([]float32, len(x))
-		Softmax(dst, x, outer, axis, inner)
+		Softmax(nil, dst, x, outer, axis, inner)
 		for o := range outer {
 			for i := range inner {
 				at := func(a int) int { return (o*axis+a)*inner + i }
@@ -314,13 +314,13 @@ func TestSoftmax(t *testing.T) {
 			}
 		}
 		again := append([]float32(nil), x...)
-		Softmax(again, again, outer, axis, inner)
+		Softmax(nil, again, again, outer, axis, inner)
 		compareBits(t, "in place", again, dst)
 	}
 	dst := make([]float32, 3)
-	Softmax(dst, []float32{0, -inf, 0}, 1, 3, 1)
+	Softmax(nil, dst, []float32{0, -inf, 0}, 1, 3, 1)
 	compareBits(t, "a masked element", dst, []float32{0.5, 0, 0.5})
-	Softmax(dst, []float32{0, float32(math.NaN()), 0}, 1, 3, 1)
+	Softmax(nil, dst, []float32{0, float32(math.NaN()), 0}, 1, 3, 1)
 	for _, v := range dst {
 		if v == v {
 			t.Errorf("softmax beside NaN is %v", dst)

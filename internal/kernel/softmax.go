@@ -2,49 +2,122 @@ package kernel
 
 import "math"
 
+type softmaxJob struct {
+	dst, x             []float32
+	outer, axis, inner int
+	lines              int // in a block, if they lie side by side
+}
+
+var softmaxJobs freeList[softmaxJob]
+
+// softmaxBlock is the number of elements worth a block.
+const softmaxBlock = 1 << 12
+
 // Softmax is dst[o,:,i] = exp(x[o,:,i] - max) / Σ (ONNX Softmax): x and dst
 // [outer,axis,inner], f32; the sum is taken along axis, in order, in float64. A
 // NaN or +Inf among x, or -Inf alone, makes all of its line NaN. dst may be x.
-func Softmax(dst, x []float32, outer, axis, inner int) {
+// Safe for concurrent use.
+func Softmax(p *Pool, dst, x []float32, outer, axis, inner int) {
 	need("dst", len(dst), outer*axis*inner)
 	need("x", len(x), outer*axis*inner)
-	for o := range outer {
-		if inner == 1 {
-			softmaxLine(dst[o*axis:(o+1)*axis], x[o*axis:(o+1)*axis])
-			continue
+	j := softmaxJobs.get()
+	*j = softmaxJob{dst: dst, x: x, outer: outer, axis: axis, inner: inner, lines: 1}
+	if inner == 1 {
+		j.lines = ceilDiv(softmaxBlock, max(1, axis*summedLines)) * summedLines
+	}
+	p.run(j, ceilDiv(outer, j.lines))
+	*j = softmaxJob{}
+	softmaxJobs.put(j)
+}
+
+func (j *softmaxJob) runBlock(i int) {
+	size := j.axis * j.inner
+	from, to := i*j.lines, min((i+1)*j.lines, j.outer)
+	dst, x := j.dst[from*size:to*size], j.x[from*size:to*size]
+	if j.inner == 1 {
+		softmaxLines(dst, x, j.axis)
+		return
+	}
+	for i := range j.inner {
+		most := float32(math.Inf(-1))
+		for at := i; at < size; at += j.inner {
+			most = max(most, x[at])
 		}
-		for i := range inner {
-			first, end := o*axis*inner+i, (o+1)*axis*inner
-			most := float32(math.Inf(-1))
-			for at := first; at < end; at += inner {
-				most = max(most, x[at])
-			}
-			var sum float64
-			for at := first; at < end; at += inner {
-				e := expNonPositive(x[at] - most)
-				dst[at] = e
-				sum += float64(e)
-			}
-			for at := first; at < end; at += inner {
-				dst[at] = float32(float64(dst[at]) / sum)
-			}
+		var sum float64
+		for at := i; at < size; at += j.inner {
+			e := expNonPositive(x[at] - most)
+			dst[at] = e
+			sum += float64(e)
+		}
+		for at := i; at < size; at += j.inner {
+			dst[at] = float32(float64(dst[at]) / sum)
 		}
 	}
 }
 
-// softmaxLine is Softmax of one line whose elements lie side by side.
-func softmaxLine(dst, x []float32) {
-	most := float32(math.Inf(-1))
-	for _, v := range x {
-		most = max(most, v)
+// summedLines is how many sums are taken side by side, since each waits for
+// itself.
+const summedLines = 4
+
+// softmaxLines is Softmax of lines of axis elements, which lie side by side.
+func softmaxLines(dst, x []float32, axis int) {
+	for ; len(dst) >= summedLines*axis && axis > 0; dst, x = dst[summedLines*axis:], x[summedLines*axis:] {
+		for l := range summedLines {
+			line := x[l*axis : (l+1)*axis]
+			vecExp(dst[l*axis:(l+1)*axis], line, mostOf(line))
+		}
+		a, b, c, d := dst[:axis], dst[axis:][:axis], dst[2*axis:][:axis], dst[3*axis:][:axis]
+		var sa, sb, sc, sd float64
+		for i := range a {
+			sa += float64(a[i])
+			sb += float64(b[i])
+			sc += float64(c[i])
+			sd += float64(d[i])
+		}
+		vecDivWide(a, sa)
+		vecDivWide(b, sb)
+		vecDivWide(c, sc)
+		vecDivWide(d, sd)
 	}
-	vecExp(dst, x, most)
-	var sum float64
-	for _, e := range dst {
-		sum += float64(e)
+	for ; len(dst) > 0; dst, x = dst[axis:], x[axis:] {
+		vecExp(dst[:axis], x[:axis], mostOf(x[:axis]))
+		var sum float64
+		for _, e := range dst[:axis] {
+			sum += float64(e)
+		}
+		vecDivWide(dst[:axis], sum)
 	}
-	for i, e := range dst {
-		dst[i] = float32(float64(e) / sum)
+}
+
+// mostOf is the greatest of x, -Inf if there is none, NaN if one is.
+func mostOf(x []float32) float32 {
+	most := lanesMost(x)
+	for _, v := range most[1:] {
+		most[0] = max(most[0], v)
+	}
+	return most[0]
+}
+
+// lanesMostPortable is, in lane l, the greatest of x[l], x[l+16], …
+func lanesMostPortable(x []float32) (most [16]float32) {
+	for l := range most {
+		most[l] = float32(math.Inf(-1))
+	}
+	for ; len(x) >= len(most); x = x[len(most):] {
+		for l := range most {
+			most[l] = max(most[l], x[l])
+		}
+	}
+	for l, v := range x {
+		most[l] = max(most[l], v)
+	}
+	return most
+}
+
+// vecDivWidePortable is dst /= by, divided in float64.
+func vecDivWidePortable(dst []float32, by float64) {
+	for i, v := range dst {
+		dst[i] = float32(float64(v) / by)
 	}
 }
 

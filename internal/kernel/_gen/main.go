@@ -44,6 +44,7 @@ func main() {
 	stencils512(a)
 	elementwise512(a)
 	exp512(a)
+	softmax512(a)
 	peak512(a)
 	a.write(filepath.Join(*out, "gen_avx512_amd64"))
 

@@ -1,0 +1,58 @@
+package main
+
+// What a softmax does besides exponentials, sixteen or eight elements at a time.
+
+func softmax512(a *asm) {
+	a.fn("lanesMostAVX512", "lanesMostAVX512 is dst[l] = the greatest of x[l], x[l+16], …, or -Inf, or NaN if one is, for n elements of x.",
+		arg{"dst", "*[16]float32", "DI"}, arg{"x", "*float32", "SI"}, arg{"n", "int", "CX"})
+	a.note("DI dst; SI x; CX elements left; Z0 the greatest; Z1 x; Z2 -Inf; K1 elements that exist; K2 lanes with a NaN")
+	a.op("MOVL $0xff800000, AX")
+	a.op("VPBROADCASTD AX, Z2")
+	a.op("VMOVAPS Z2, Z0")
+	a.op("KXNORW K1, K1, K1")
+	a.label("loop")
+	a.op("CMPQ CX, $16")
+	a.op("JGE whole")
+	a.op("TESTQ CX, CX")
+	a.op("JLE end")
+	a.op("MOVQ $1, AX")
+	a.op("SHLQ CX, AX")
+	a.op("DECQ AX")
+	a.op("KMOVW AX, K1")
+	a.label("whole")
+	a.op("VMOVAPS Z2, Z1")
+	a.op("VMOVUPS (SI), K1, Z1")
+	// VMAX gives its second source if either is NaN, so NaN is added afterwards.
+	a.op("VCMPPS $3, Z1, Z0, K2")
+	a.op("VMAXPS Z1, Z0, Z3")
+	a.op("VADDPS Z1, Z0, K2, Z3")
+	a.op("VMOVAPS Z3, Z0")
+	a.op("ADDQ $64, SI")
+	a.op("SUBQ $16, CX")
+	a.op("JGT loop")
+	a.label("end")
+	a.op("VMOVUPS Z0, (DI)")
+	a.end()
+
+	a.fn("vecDivWideAVX512", "vecDivWideAVX512 is vecDivWidePortable for n elements. n is at least 1.",
+		arg{"dst", "*float32", "DI"}, arg{"n", "int", "CX"}, arg{"by", "*float64", "SI"})
+	a.note("DI dst; CX elements left; Z0, Y0 elements; Z1 the divisor; K1 elements that exist")
+	a.op("VBROADCASTSD (SI), Z1")
+	a.op("KXNORW K1, K1, K1")
+	a.label("loop")
+	a.op("CMPQ CX, $8")
+	a.op("JGE whole")
+	a.op("MOVQ $1, AX")
+	a.op("SHLQ CX, AX")
+	a.op("DECQ AX")
+	a.op("KMOVW AX, K1")
+	a.label("whole")
+	a.op("VCVTPS2PD.Z (DI), K1, Z0")
+	a.op("VDIVPD Z1, Z0, Z0")
+	a.op("VCVTPD2PS Z0, Y0")
+	a.op("VMOVUPS Y0, K1, (DI)")
+	a.op("ADDQ $32, DI")
+	a.op("SUBQ $8, CX")
+	a.op("JGT loop")
+	a.end()
+}
