@@ -256,9 +256,9 @@ func (s *IntegerSolution) recoverNarrow(to []int32, from []Sums, d []int64, lo i
 		x := part(f.Narrow, lo, len(to))
 		kernel.AddScaledInt32(to[:len(x)], x, int32(d[i]))
 	}
-	if s.shift > 0 {
-		for e := range to {
-			to[e] >>= s.shift
+	if shift := s.shift & 31; shift > 0 { // masked, the loop needs no checks
+		for e, v := range to {
+			to[e] = v >> shift
 		}
 	}
 }
@@ -268,15 +268,20 @@ func (s *IntegerSolution) recoverWide(to []int32, from []Sums, d []int64, lo int
 	sums := s.sums[:len(to)]
 	clear(sums)
 	for i, f := range from {
-		for e, v := range part(f.Narrow, lo, len(to)) {
-			sums[e] += d[i] * int64(v)
-		}
-		for e, v := range part(f.Wide, lo, len(to)) {
-			sums[e] += d[i] * v
-		}
+		addWide(sums, part(f.Narrow, lo, len(to)), d[i])
+		addWide(sums, part(f.Wide, lo, len(to)), d[i])
 	}
+	shift := s.shift & 63
 	for e, v := range sums {
-		to[e] = int32(v >> s.shift)
+		to[e] = int32(v >> shift)
+	}
+}
+
+// addWide is sums += d·x for as long as x is.
+func addWide[T int32 | int64](sums []int64, x []T, d int64) {
+	sums = sums[:len(x)]
+	for e, v := range x {
+		sums[e] += d * int64(v)
 	}
 }
 

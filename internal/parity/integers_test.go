@@ -2,6 +2,7 @@ package parity
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -237,4 +238,51 @@ func TestIntegersOfALayer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkRecoverIntegers compares recovering with copying what it is made from.
+func BenchmarkRecoverIntegers(b *testing.B) {
+	const n, k = 1 << 16, 4
+	for _, lost := range []int{1, 2, 3} {
+		for _, wide := range []bool{false, true} {
+			code, err := NewIntegers(k, lost)
+			if err != nil {
+				b.Fatal(err)
+			}
+			have := slices.Repeat([]bool{true}, k+lost)
+			clear(have[:lost])
+			var s IntegerSolution
+			if err := code.Solve(&s, have); err != nil {
+				b.Fatal(err)
+			}
+			dst, source := make([][]int32, lost), make([][]int32, k)
+			for i := range dst {
+				dst[i] = make([]int32, n)
+			}
+			from := make([]Sums, k)
+			for i, f := range s.From {
+				source[i] = make([]int32, n)
+				from[i].Narrow = source[i]
+				if f >= k && wide {
+					from[i] = Sums{Wide: make([]int64, n)}
+				}
+			}
+			name := fmt.Sprintf("lost=%d wide=%v", lost, wide)
+			b.Run(name, func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(4 * n * k)
+				for b.Loop() {
+					s.Recover(dst, from)
+				}
+			})
+			b.Run(name+" copy", func(b *testing.B) {
+				b.SetBytes(4 * n * k)
+				for b.Loop() {
+					for i, f := range source {
+						copy(dst[i%lost], f)
+					}
+				}
+			})
+		}
+	}
 }
