@@ -8,6 +8,7 @@ import (
 	"starling/internal/parity"
 	"starling/internal/plan"
 	"starling/internal/tensor"
+	"starling/internal/wire"
 )
 
 // auditor is a call's scratch for checking results by parity.
@@ -25,14 +26,17 @@ func sampled(request uint64, rate float64) bool {
 	return math.Floor(float64(request)*rate) != math.Floor(float64(request-1)*rate)
 }
 
-// audit checks the results of a layer that parity covers, if all of them are
-// there: the layer is settled. Whose result is wrong is quarantined. A wrong
-// data slice that is found by its syndromes counts as lost, so that decode
-// recovers it; else every data slice is computed here, and has the same bits if
+// audit checks the results of a settled layer: by a code if all of them are there,
+// copies of a data slice against each other. Whose result is wrong is quarantined.
+// A wrong data slice that is found by its syndromes counts as lost, so that decode
+// recovers it; else what may be wrong is computed here, and has the same bits if
 // it was right.
 func (l *call) audit(layer int, out, x []byte) error {
 	pl := &l.c.plan.Layers[layer]
-	if pl.Cover != plan.Parity || pl.R() == 0 {
+	if pl.Cover == plan.Replicate {
+		return l.compareCopies(layer, out)
+	}
+	if pl.R() == 0 {
 		return nil
 	}
 	for u := range pl.Results() {
@@ -46,9 +50,9 @@ func (l *call) audit(layer int, out, x []byte) error {
 	}
 	// A slice that was computed here is right: several others are wrong alike.
 	if u, ok := a.check.Suspect(); ok && (u >= pl.K() || !l.recomputed(u)) {
-		l.blame(layer, u)
+		l.blame(layer, l.giver(pl, u))
 		if u < pl.K() {
-			l.disown(pl, u)
+			l.disown(pl, u, out)
 		}
 		return nil
 	}
@@ -58,13 +62,17 @@ func (l *call) audit(layer int, out, x []byte) error {
 			if err := l.compute(layer, j, b); err != nil {
 				return err
 			}
-			if !sameResult(pl, j, b, out, l.scratch) {
-				wrong = true
-				pl.Place(j, b, out, l.scratch)
+			pieces := pl.Pieces(b)
+			for i := range pieces {
+				wrong = wrong || !sameResult(pl, l.data(pl, j, b, i, out), piece(l.scratch, pieces, i))
+			}
+			pl.Place(j, b, out, l.scratch)
+			if pl.Overlaps() {
+				copy(pl.Kept(j, b, l.copies[j]), l.scratch)
 			}
 		}
-		if wrong {
-			l.blame(layer, j)
+		if a := l.giver(pl, j); wrong && a != none {
+			l.blame(layer, a)
 		}
 	}
 	if err := l.examine(layer, out, x); err != nil { // the data is right now: whose parity is not?
@@ -72,18 +80,118 @@ func (l *call) audit(layer int, out, x []byte) error {
 	}
 	for p := range pl.R() {
 		if a.check.Over[p] {
-			l.blame(layer, pl.K()+p)
+			l.blame(layer, l.giver(pl, pl.K()+p))
 		}
 	}
 	return nil
 }
 
-// disown makes all that came of data slice j lost.
-func (l *call) disown(layer *plan.Layer, j int) {
+// disown makes all that came of data slice j lost. Where tiles overlap, it may have
+// been written over others.
+func (l *call) disown(layer *plan.Layer, j int, out []byte) {
 	for b := range layer.Blocks(j) {
 		*l.cell(j, b) = lost
 		l.missing++
+		for other := range layer.K() {
+			if layer.Overlaps() && other != j {
+				layer.Place(other, b, out, layer.Kept(other, b, l.copies[other]))
+			}
+		}
 	}
+}
+
+// keepsCopies says whether what the slices of a layer give is kept by itself,
+// because it is compared with others or others are written over it.
+func (l *call) keepsCopies(layer *plan.Layer) bool {
+	return l.audited && (layer.Cover == plan.Replicate || layer.Overlaps())
+}
+
+// keepCopies makes room for them.
+func (l *call) keepCopies(layer *plan.Layer) {
+	for s := range layer.N() {
+		if s == len(l.copies) {
+			l.copies = append(l.copies, nil)
+		}
+		l.copies[s] = sized(l.copies[s], layer.Slice(s).OutputBytes())
+	}
+}
+
+// data is piece i of block b of what data slice j gave.
+func (l *call) data(layer *plan.Layer, j, b, i int, out []byte) []byte {
+	if layer.Overlaps() {
+		return piece(layer.Kept(j, b, l.copies[j]), layer.Pieces(b), i)
+	}
+	return layer.Piece(j, b, i, out)
+}
+
+// comparable says whether a copy is still to come of a data slice of which
+// another is there or to come; mu is held.
+func (l *call) comparable(layer *plan.Layer) bool {
+	for j := range layer.K() {
+		may, open := 0, false
+		for s := j; s < layer.N(); s += layer.K() {
+			gone := false
+			for b := range layer.Blocks(j) {
+				c := *l.cell(s, b)
+				gone = gone || c == lost
+				open = open || c == pending || c == filling
+			}
+			if !gone {
+				may++
+			}
+		}
+		if may > 1 && open {
+			return true
+		}
+	}
+	return false
+}
+
+// compareCopies compares the copies of each data slice that are there. Where they
+// differ, the slice is computed here.
+func (l *call) compareCopies(number int, out []byte) error {
+	layer := &l.c.plan.Layers[number]
+	for j := range layer.K() {
+		first, same := none, true
+		for s := j; s < layer.N(); s += layer.K() {
+			switch {
+			case !l.gave(layer, s):
+			case first == none:
+				first = s
+			default:
+				same = same && sameResult(layer, l.copies[s], l.copies[first])
+			}
+		}
+		if same {
+			continue
+		}
+		wrong := make([]bool, layer.N())
+		for b := range layer.Blocks(j) {
+			if err := l.compute(number, j, b); err != nil {
+				return err
+			}
+			for s := j; s < layer.N(); s += layer.K() {
+				wrong[s] = wrong[s] || l.gave(layer, s) && !sameResult(layer, layer.Kept(j, b, l.copies[s]), l.scratch)
+			}
+			l.place(layer, j, b, out, result{wire.F32, l.scratch})
+		}
+		for s, is := range wrong {
+			if is {
+				l.blame(number, s)
+			}
+		}
+	}
+	return nil
+}
+
+// gave says whether all of slice s has come; the layer is settled.
+func (l *call) gave(layer *plan.Layer, s int) bool {
+	for b := range layer.Blocks(s) {
+		if *l.cell(s, b) != arrived {
+			return false
+		}
+	}
+	return true
 }
 
 // examine has the check see every element of the results. Over float32, T, the
@@ -112,14 +220,19 @@ func (l *call) examine(layer int, out, x []byte) error {
 		for i := range pieces {
 			a.data = a.data[:0]
 			for j := range pl.K() {
-				a.data = append(a.data, tensor.View[float32](pl.Piece(j, b, i, out)))
+				a.data = append(a.data, tensor.View[float32](l.data(pl, j, b, i, out)))
 			}
 			for p := range code.R() {
 				result := tensor.View[float32](piece(pl.Kept(pl.K()+p, b, l.aside[pl.K()+p]), pieces, i))
 				a.syndromes[p] = slices.Grow(a.syndromes[p][:0], len(result))[:len(result)]
 				code.Syndrome(a.syndromes[p], result, p, a.data)
 			}
-			a.see(code, pl.Linear.Inner, b*pl.BlockHeight(), norms, factor, most)
+			inner, first := pl.Linear.Inner, b*pl.BlockHeight()
+			if pl.Kind == plan.Spatial { // a piece is of one row
+				inner = len(a.syndromes[0])
+				first += i % (pieces / pl.Linear.Outer)
+			}
+			a.see(code, inner, first, norms, factor, most)
 		}
 	}
 	return nil
@@ -136,7 +249,7 @@ func (l *call) examineIntegers(layer int, out []byte) {
 		for i := range pieces {
 			a.whole = a.whole[:0]
 			for j := range pl.K() {
-				a.whole = append(a.whole, tensor.View[int32](pl.Piece(j, b, i, out)))
+				a.whole = append(a.whole, tensor.View[int32](l.data(pl, j, b, i, out)))
 			}
 			size := 0
 			for p := range pl.R() {
@@ -195,49 +308,59 @@ func beyond(x []float32, limit float64) bool {
 	return false
 }
 
-// sameResult says whether block b of data slice j has the bits of result in out;
-// one NaN is as another.
-func sameResult(pl *plan.Layer, j, b int, out, result []byte) bool {
-	pieces := pl.Pieces(b)
-	for i := range pieces {
-		raw, right := pl.Piece(j, b, i, out), piece(result, pieces, i)
-		if isInteger(pl) {
-			if !bytes.Equal(raw, right) {
-				return false
-			}
-			continue
-		}
-		got, want := tensor.View[float32](raw), tensor.View[float32](right)
-		for e, v := range got {
-			if math.Float32bits(v) != math.Float32bits(want[e]) && (v == v || want[e] == want[e]) {
-				return false
-			}
+// sameResult says whether results have the same bits; one NaN is as another.
+func sameResult(layer *plan.Layer, a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	if isInteger(layer) {
+		return false
+	}
+	x, y := tensor.View[float32](a), tensor.View[float32](b)
+	for i, v := range x {
+		if math.Float32bits(v) != math.Float32bits(y[i]) && (v == v || y[i] == y[i]) {
+			return false
 		}
 	}
 	return true
 }
 
-// blame counts a wrong result and sends its worker no more work.
-func (l *call) blame(layer, u int) {
-	w := l.asks[u].worker
+// giver is the ask of a worker that gave result u or some of it; none if it was
+// computed here.
+func (l *call) giver(layer *plan.Layer, u int) int {
+	for a := range l.asks {
+		if p := &l.asks[a]; p.slice%layer.Results() == u && p.gave > 0 && p.worker != nil {
+			return a
+		}
+	}
+	return none
+}
+
+// blame counts a wrong result, that of ask a, and sends its worker no more work.
+func (l *call) blame(layer, a int) {
+	w, slice := l.asks[a].worker, l.asks[a].slice
 	w.wrong.Add(1)
 	w.quarantined.Store(true)
 	l.c.mu.Lock()
 	l.c.announce()
 	l.c.mu.Unlock()
-	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: u, Worker: w.number})
+	l.answer.Wrong = append(l.answer.Wrong, Recovered{Layer: layer, Slice: slice, Worker: w.number})
 	l.c.log.Warn("worker gave a wrong result and gets no more work", "worker", w.name,
-		"request", l.request, "layer", l.c.plan.Layers[layer].Node, "slice", u)
+		"request", l.request, "layer", l.c.plan.Layers[layer].Node, "slice", slice)
 }
 
-// rowNorms is, by parity and row of a slice, Σ_i |G[p,i]|·Σ|W_i[row]|.
+// rowNorms is, by parity and row of a slice, Σ_i |G[p,i]|·Σ|W_i[row]|; where
+// inputs are combined, all W_i are the layer's weights.
 func rowNorms(code parity.Code, pl *plan.Layer, w []float32) [][]float64 {
 	norms := make([][]float64, code.R())
 	for p := range norms {
 		norms[p] = make([]float64, pl.Height(pl.K()+p))
 	}
 	for j := range pl.K() {
-		begin, end := pl.Rows(j)
+		begin, end := 0, pl.Linear.Rows
+		if pl.Cover == plan.Parity {
+			begin, end = pl.Rows(j)
+		}
 		for row := begin; row < end; row++ {
 			sum := 0.0
 			for _, v := range w[row*pl.Linear.Cols : (row+1)*pl.Linear.Cols] {

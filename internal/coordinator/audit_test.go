@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,45 +26,86 @@ func TestAudit(t *testing.T) {
 				p = prepare(t, normalLayer(name, 2), k, r)
 			}
 			for liar := range p.plan.N() {
-				inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
-					l.start()
-					ask := func() (a coordinator.Answer) {
-						in := []*tensor.Tensor{whole(l.r, l.g.Inputs[0].Shape...)}
-						if err := l.c.Infer(context.Background(), in, &a); err != nil {
-							t.Fatal(err)
-						}
-						if r > 1 {
-							withinBound(t, &l.plan.Layers[0], l.truth(t, in), &a, []int{liar})
-						} else if want := l.local(t, in); !same(a.Outputs, want) {
-							t.Errorf("%s k=%d r=%d, w%d lies: answer %v, want %v", name, k, r, liar+1, a.Outputs[0].F32(), want[0].F32())
-						}
-						return a
-					}
-					if a := ask(); len(a.Wrong) != 0 || len(a.Decoded) != 0 {
-						t.Fatalf("all are right: %+v", a)
-					}
-					if err := l.c.Emulate(context.Background(), liar, &frame.EmulateInfo{Speed: 1, Wrong: 1}); err != nil {
-						t.Fatal(err)
-					}
-					synctest.Wait()
-					if a := ask(); len(a.Wrong) != 1 || a.Wrong[0].Worker != liar || a.Wrong[0].Layer != 0 {
-						t.Fatalf("%s k=%d r=%d, w%d lies: found %v", name, k, r, liar+1, a.Wrong)
-					}
-					s := l.c.Status()[liar]
-					if s.State != coordinator.Quarantined || s.Wrong != 1 || l.c.Wrong() != 1 {
-						t.Errorf("status %+v", s)
-					}
-					answered := s.Answered
-					if a := ask(); len(a.Wrong) != 0 {
-						t.Errorf("the next request: %+v", a)
-					}
-					if s := l.c.Status()[liar]; s.Answered != answered {
-						t.Errorf("it was asked again: %+v", s)
-					}
-				})
+				audited(t, p, liar)
 			}
 		}
 	}
+}
+
+// Results that do not lie side by side, or of which others lie upon, are checked
+// too, and copies against each other.
+func TestAuditOfOtherCovers(t *testing.T) {
+	for _, c := range []struct {
+		layer string
+		opt   plan.Options
+	}{
+		{"conv", plan.Options{Data: 3, Parity: 1, Split: plan.Spatial}}, // tiles of 3 rows of 7
+		{"conv", plan.Options{Data: 3, Parity: 2, Split: plan.Spatial}},
+		{"conv", plan.Options{Data: 2, Redundancy: plan.Replicate, Split: plan.Spatial}},
+		{"conv", plan.Options{Data: 2, Redundancy: plan.Replicate}},
+		{"dense", plan.Options{Data: 3, Redundancy: plan.Replicate}},
+		{"dense", plan.Options{Data: 3, Parity: 1, Split: plan.Input}},
+		{"conv", plan.Options{Data: 3, Parity: 2, Split: plan.Filter}},
+	} {
+		p := prepareBy(t, normalLayer(c.layer, 2), c.opt)
+		for liar := range p.plan.N() {
+			audited(t, p, liar)
+		}
+	}
+}
+
+// audited has a worker lie in the second of three requests that are audited.
+func audited(t *testing.T, p *prepared, liar int) {
+	t.Helper()
+	layer := &p.plan.Layers[0]
+	name := fmt.Sprintf("%s k=%d r=%d, w%d lies", layer.Cover, layer.K(), layer.R(), liar+1)
+	inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+		l.start()
+		ask := func() (a coordinator.Answer) {
+			in := []*tensor.Tensor{whole(l.r, l.g.Inputs[0].Shape...)}
+			if err := l.c.Infer(context.Background(), in, &a); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case len(p.plan.Layers) > 1:
+				if want := l.local(t, in); !same(a.Outputs, want) {
+					t.Errorf("%s: answer %v, want %v", name, a.Outputs[0].F32(), want[0].F32())
+				}
+			case layer.Sums():
+				l.truth(t, in).sums(t, layer, &a)
+			default:
+				withinBound(t, layer, l.truth(t, in), &a, []int{liar})
+			}
+			return a
+		}
+		if a := ask(); len(a.Wrong) != 0 || len(a.Decoded) != 0 {
+			t.Fatalf("all are right: %+v", a)
+		}
+		if err := l.c.Emulate(context.Background(), liar, &frame.EmulateInfo{Speed: 1, Wrong: 1}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		a := ask()
+		if len(a.Wrong) == 0 || len(a.Wrong) > len(layer.Workers)/layer.Results() {
+			t.Fatalf("%s: found %v", name, a.Wrong)
+		}
+		for _, wrong := range a.Wrong {
+			if wrong.Worker != liar || wrong.Layer != 0 {
+				t.Fatalf("%s: found %v", name, a.Wrong)
+			}
+		}
+		s := l.c.Status()[liar]
+		if s.State != coordinator.Quarantined || int(s.Wrong) != len(a.Wrong) || int(l.c.Wrong()) != len(a.Wrong) {
+			t.Errorf("%s: status %+v", name, s)
+		}
+		answered := s.Answered
+		if a := ask(); len(a.Wrong) != 0 {
+			t.Errorf("%s: the next request: %+v", name, a)
+		}
+		if s := l.c.Status()[liar]; s.Answered != answered {
+			t.Errorf("%s: it was asked again: %+v", name, s)
+		}
+	})
 }
 
 // Two parities that lie alike make a slice look wrong that the coordinator has
@@ -119,31 +161,19 @@ func TestAuditIsSampledAndBounded(t *testing.T) {
 	})
 }
 
-// An audit that cannot be, because a worker is gone or the cover is none that is
-// checked, waits for nobody.
+// An audit that cannot be, because a worker is gone, waits for nobody.
 func TestAuditInVainWaitsForNobody(t *testing.T) {
 	const each = 10 * time.Millisecond
-	for _, c := range []struct {
-		split string
-		lost  bool // the worker of the last slice
-	}{
-		{plan.Auto, true},
-		{plan.Spatial, false},
-	} {
-		p := prepareBy(t, normalLayer("conv", 1), plan.Options{Data: 4, Parity: 2, Split: c.split})
+	for _, split := range []string{plan.Auto, plan.Spatial} {
+		p := prepareBy(t, normalLayer("conv", 1), plan.Options{Data: 4, Parity: 2, Split: split})
 		inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
 			workers := l.plan.Layers[0].Workers
-			if c.lost {
-				l.start(workers[5])
-				workers = workers[:5]
-			} else {
-				l.start()
-			}
-			l.delay(each, workers...)
+			l.start(workers[5])
+			l.delay(each, workers[:5]...)
 			l.delay(each+each/2, workers[4])
 			for range 3 {
 				if a, took := l.infer(); took != each || len(a.Wrong) != 0 {
-					t.Errorf("%s: took %v, %+v", c.split, took, a)
+					t.Errorf("%s: took %v, %+v", split, took, a)
 				}
 			}
 		})

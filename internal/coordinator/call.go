@@ -42,6 +42,7 @@ type call struct {
 	turn    uint64   // counts the layers that were under way
 	out     []byte   // the layer's output [Outer, Rows, Inner]
 	aside   [][]byte // by result: those that do not go into the output as they are
+	copies  [][]byte // by slice: what an audit compares; see keepsCopies
 	inputs  []input  // by result, or one for all
 	asks    []ask    // the plan's slices, then what was asked of others
 	cells   []cell   // of asks, by block
@@ -105,14 +106,14 @@ func (l *call) Linear(ctx context.Context, layer int, dst, x []byte, zero int32)
 	if err != nil {
 		return err
 	}
-	if l.c.plan.Layers[layer].Sums() {
-		l.sum(layer, dst)
-		return nil
-	}
 	if l.audited {
 		if err := l.audit(layer, dst, x); err != nil {
 			return err
 		}
+	}
+	if l.c.plan.Layers[layer].Sums() {
+		l.sum(layer, dst)
+		return nil
 	}
 	return l.decode(layer, dst)
 }
@@ -167,6 +168,9 @@ func (l *call) prepare(layer *plan.Layer) {
 		if u >= layer.K() || layer.Sums() {
 			l.aside[u] = sized(l.aside[u], layer.Slice(u).OutputBytes())
 		}
+	}
+	if l.keepsCopies(layer) {
+		l.keepCopies(layer)
 	}
 	l.blocks = layer.MostBlocks()
 	l.asks, l.cells, l.have = l.asks[:0], l.cells[:0], l.have[:0]
@@ -356,13 +360,24 @@ func (l *call) askOf(m *member, slice uint32) int {
 // mu is held, and given up meanwhile.
 func (l *call) take(layer *plan.Layer, a, b int, r result) {
 	u := l.asks[a].slice % layer.Results()
+	compares := l.audited && layer.Cover == plan.Replicate && a < layer.N()
 	if l.state(layer, u, b) >= filling {
+		if compares {
+			r.write(layer.Kept(u, b, l.copies[a]), 0)
+			l.notify()
+		}
 		*l.cell(a, b) = arrived // too late to be used, but it is there
 		return
 	}
 	*l.cell(a, b) = filling
 	out := l.out
 	l.mu.Unlock()
+	switch {
+	case compares:
+		r.write(layer.Kept(u, b, l.copies[a]), 0)
+	case l.audited && layer.Overlaps():
+		r.write(layer.Kept(u, b, l.copies[u]), 0)
+	}
 	l.place(layer, u, b, out, r)
 	l.mu.Lock()
 	*l.cell(a, b) = arrived

@@ -16,8 +16,8 @@ type standing struct {
 	slow     bool // of some, k will be there only by workers that were late before
 	missing  bool // some of the data is not there
 	hopeful  bool // some of that may still come from a worker that was on time before
-	all      bool // every result is there or may still come
-	complete bool // every result is there
+	all      bool // every result is there or may still come, or so many copies that they can be compared
+	complete bool // every one of those is there
 }
 
 func (l *call) count(layer *plan.Layer) (n standing) {
@@ -57,6 +57,9 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 			n.slow = n.slow || have+busy+soon < k
 		}
 	}
+	if l.audited && layer.Cover == plan.Replicate {
+		n.all, n.complete = true, !l.comparable(layer)
+	}
 	return n
 }
 
@@ -82,8 +85,8 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 	for {
 		n := l.count(pl)
 		now := time.Now()
-		// An audit needs every result: with one lost, it waits for none.
-		unchecked := l.audited && pl.Cover == plan.Parity && n.all && !n.complete
+		// An audit by a code needs every result: with one lost, it waits for none.
+		unchecked := l.audited && pl.Cover != plan.None && n.all && !n.complete
 		var wake time.Time
 		switch {
 		case !n.missing && !unchecked:
