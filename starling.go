@@ -112,11 +112,12 @@ func (m *Model) Infer(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error)
 // UpdateRows gives a dense layer's node or a convolution, which must be split,
 // new weights for its outputs from begin on: as many rows as there are weights
 // of whole rows. A row is the weights of one output: of a convolution's output
-// channel in the order of its filter. Workers are sent these rows and the parity
+// channel in the order of its filter. bias is their new bias, one value for each,
+// or nil if it stays. Workers are sent these rows and the parity
 // rows that change with them. A request sees all old or all new weights. On an
 // error nothing has changed.
-func (m *Model) UpdateRows(ctx context.Context, node string, begin int, rows []float32) error {
-	return m.flock.UpdateRows(ctx, node, begin, rows)
+func (m *Model) UpdateRows(ctx context.Context, node string, begin int, rows, bias []float32) error {
+	return m.flock.UpdateRows(ctx, node, begin, rows, bias)
 }
 
 // UpdateQuantisedRows is UpdateRows for a quantised layer (QLinearConv,

@@ -288,7 +288,7 @@ func TestUpdateQuantisedRows(t *testing.T) {
 				l.machines[1].halt()
 				l.exact(1)
 				for says, err := range map[string]error{
-					"UpdateQuantisedRows": l.c.UpdateRows(context.Background(), node, 0, make([]float32, cols)),
+					"UpdateQuantisedRows": l.c.UpdateRows(context.Background(), node, 0, make([]float32, cols), nil),
 					"do not fit":          l.c.UpdateQuantisedRows(context.Background(), node, 0, rows[1:]),
 				} {
 					if err == nil || !strings.Contains(err.Error(), says) {

@@ -21,27 +21,28 @@ import (
 // UpdateRows gives a split layer's node new weights for its output rows from
 // begin on (for a convolution, output channels): rows [n,Cols] in the order of
 // the node's linear part, whichever way its constant lies; see
-// engine.LinearOf. Bias and what follows stay as they are.
+// engine.LinearOf. bias, one value for each of these rows, becomes the node's, or
+// is nil and it stays as it is, as all that follows does.
 //
 // A request sees all old weights or all new ones: those under way are awaited,
 // later ones begin when the workers that are here hold the new weights, or have
 // left, or ctx has ended; who does not hold them then counts as lost until it
 // does. Workers are sent the new rows only, one that comes back later its
 // whole shard. On an error nothing has changed.
-func (c *Coordinator) UpdateRows(ctx context.Context, node string, begin int, rows []float32) error {
-	return c.update(ctx, node, begin, tensor.Bytes(rows), false)
+func (c *Coordinator) UpdateRows(ctx context.Context, node string, begin int, rows, bias []float32) error {
+	return c.update(ctx, node, begin, tensor.Bytes(rows), bias, false)
 }
 
 // UpdateQuantisedRows is UpdateRows for a node over integers: rows are bytes as its
 // weights are, with the zero points that it has.
 func (c *Coordinator) UpdateQuantisedRows(ctx context.Context, node string, begin int, rows []byte) error {
-	return c.update(ctx, node, begin, rows, true)
+	return c.update(ctx, node, begin, rows, nil, true)
 }
 
-func (c *Coordinator) update(ctx context.Context, node string, begin int, rows []byte, integers bool) error {
+func (c *Coordinator) update(ctx context.Context, node string, begin int, rows []byte, bias []float32, integers bool) error {
 	c.updating.Lock()
 	defer c.updating.Unlock()
-	u, err := c.newUpdate(node, begin, rows, integers)
+	u, err := c.newUpdate(node, begin, rows, bias, integers)
 	if err != nil {
 		return fmt.Errorf("update %s: %w", node, err)
 	}
@@ -72,13 +73,15 @@ type update struct {
 	c       *Coordinator
 	layer   int
 	weights []byte          // of the whole layer
+	bias    []float32       // new
+	biasAt  []float32       // what it replaces
 	patches [][]shard.Patch // by place
 	old     []shard.Info
 	shards  []shard.Info // new
 }
 
 // newUpdate computes what changes and writes the new shards.
-func (c *Coordinator) newUpdate(node string, begin int, rows []byte, integers bool) (*update, error) {
+func (c *Coordinator) newUpdate(node string, begin int, rows []byte, bias []float32, integers bool) (*update, error) {
 	layer := slices.IndexFunc(c.plan.Layers, func(l plan.Layer) bool { return slices.Contains(l.Nodes, node) })
 	if layer < 0 {
 		return nil, errors.New("no split layer has this node")
@@ -87,6 +90,7 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []byte, integers bo
 	if isInteger(pl) != integers {
 		return nil, fmt.Errorf("its weights are %v: float32 has UpdateRows, bytes UpdateQuantisedRows", weightType(pl))
 	}
+	var biasAt []float32
 	first := 0 // row of the node in the layer
 	for i, name := range pl.Nodes {
 		l, _, err := engine.LinearOf(c.local.g, c.local.nodes[layer][i])
@@ -104,6 +108,16 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []byte, integers bo
 		if begin < 0 || len(rows) == 0 || len(rows)%size != 0 || len(rows)/size > l.Rows-begin {
 			return nil, fmt.Errorf("%d weights from row %d on do not fit [%d,%d]", len(rows)*l.Cols/size, begin, l.Rows, l.Cols)
 		}
+		if bias != nil {
+			all := c.program.Bias(node)
+			switch {
+			case len(bias) != len(rows)/size:
+				return nil, fmt.Errorf("a bias of %d values for %d rows", len(bias), len(rows)/size)
+			case len(all) != l.Rows:
+				return nil, errors.New("it has no constant bias of one value a row")
+			}
+			biasAt = all[begin : begin+len(bias)]
+		}
 		if integers {
 			rows = l.StoreRows(c.local.g, c.local.nodes[layer][i], begin, rows)
 		}
@@ -115,7 +129,7 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []byte, integers bo
 	}
 	begin += first
 	end := begin + len(rows)/pl.Linear.RowBytes()
-	u := &update{c: c, layer: layer, weights: slices.Clone(w), patches: make([][]shard.Patch, len(c.places))}
+	u := &update{c: c, layer: layer, weights: slices.Clone(w), bias: bias, biasAt: biasAt, patches: make([][]shard.Patch, len(c.places))}
 	copy(u.weights[begin*pl.Linear.RowBytes():], rows)
 	patches, err := shard.Patches(pl, layer, u.weights, begin, end)
 	if err != nil {
@@ -172,6 +186,7 @@ const updateTime = 10 * time.Second
 func (u *update) commit(ctx context.Context) {
 	c := u.c
 	c.local.replace(u.layer, u.weights)
+	copy(u.biasAt, u.bias)
 	conns := make([]*link.Conn, len(c.members))
 	c.mu.Lock()
 	c.shards = u.shards

@@ -20,8 +20,8 @@ import (
 )
 
 // withRows is a copy of the model in which some rows of a node are other ones.
-// The node's constant must lie as rows.
-func withRows(t *testing.T, g *graph.Graph, node string, begin int, rows []float32) *graph.Graph {
+// The node's constant must lie as rows. bias may be nil.
+func withRows(t *testing.T, g *graph.Graph, node string, begin int, rows, bias []float32) *graph.Graph {
 	t.Helper()
 	changed := *g
 	changed.Constants = maps.Clone(g.Constants)
@@ -33,6 +33,11 @@ func withRows(t *testing.T, g *graph.Graph, node string, begin int, rows []float
 	w := g.Constants[n.Inputs[1]].Clone()
 	copy(w.F32()[begin*l.Cols:], rows)
 	changed.Constants[n.Inputs[1]] = w
+	if bias != nil {
+		b := g.Constants[n.Inputs[2]].Clone()
+		copy(b.F32()[begin:], bias)
+		changed.Constants[n.Inputs[2]] = b
+	}
 	return &changed
 }
 
@@ -50,6 +55,7 @@ func TestUpdateRows(t *testing.T) {
 		{"partial sums", plan.Options{Data: 3, Parity: 1, Split: plan.Input}},
 		{"tiles", plan.Options{Data: 3, Parity: 1, Split: plan.Spatial}},
 		{"channels of input", plan.Options{Data: 2, Parity: 1, Split: plan.Filter}},
+		{"with a bias", plan.Options{Data: 3, Parity: 1}},
 		{"uneven", plan.Options{Data: 3, Parity: 1, Speeds: []float64{1, 0.3, 2, 1}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -57,6 +63,10 @@ func TestUpdateRows(t *testing.T) {
 			node := "Gemm4" // 9 rows of 63
 			if c.opt.Split == plan.Spatial || c.opt.Split == plan.Filter {
 				node = "Conv2" // 7 channels of 5·9
+			}
+			if c.name == "with a bias" {
+				node = "Gemm0" // 13 rows of 9
+				g = models["dense"](2)
 			}
 			p := prepareBy(t, g, c.opt)
 			inLab(t, p, coordinator.Config{Concurrency: 3}, func(t *testing.T, l *lab) {
@@ -104,8 +114,12 @@ func (l *lab) update(node string, begin, n int) {
 		l.t.Fatal(err)
 	}
 	rows := whole(l.r, n, linear.Cols).F32()
+	var bias []float32
+	if g.Nodes[slices.IndexFunc(g.Nodes, func(n *graph.Node) bool { return n.Name == node })].Input(2) != "" {
+		bias = whole(l.r, n).F32()
+	}
 	after := *l.prepared
-	after.g = withRows(l.t, g, node, begin, rows)
+	after.g = withRows(l.t, g, node, begin, rows, bias)
 	in, old := l.request(l.t, l.r)
 	now := after.local(l.t, in)
 	var clients sync.WaitGroup
@@ -130,7 +144,7 @@ func (l *lab) update(node string, begin, n int) {
 		})
 	}
 	time.Sleep(35 * time.Millisecond)
-	if err := l.c.UpdateRows(context.Background(), node, begin, rows); err != nil {
+	if err := l.c.UpdateRows(context.Background(), node, begin, rows, bias); err != nil {
 		l.t.Error(err)
 	}
 	close(updated)
@@ -175,21 +189,24 @@ func TestUpdateIsRefused(t *testing.T) {
 			node  string
 			begin int
 			rows  []float32
+			bias  []float32
 			says  string
 		}{
-			{"Relu1", 0, huge, "no split layer"},
-			{"Gemm4", -1, huge, "do not fit [9,63]"},
-			{"Gemm4", 9, huge, "do not fit"},
-			{"Gemm4", 0, huge[1:], "do not fit"},
-			{"Gemm4", 0, nil, "do not fit"},
-			{"Gemm4", 8, append(huge, huge...), "do not fit"},
+			{"Relu1", 0, huge, nil, "no split layer"},
+			{"Gemm4", -1, huge, nil, "do not fit [9,63]"},
+			{"Gemm4", 9, huge, nil, "do not fit"},
+			{"Gemm4", 0, huge[1:], nil, "do not fit"},
+			{"Gemm4", 0, nil, nil, "do not fit"},
+			{"Gemm4", 8, append(huge, huge...), nil, "do not fit"},
+			{"Gemm4", 0, huge, []float32{1, 2}, "a bias of 2 values for 1 rows"},
+			{"Gemm4", 0, huge, []float32{1}, "no constant bias"},
 		} {
-			if err := l.c.UpdateRows(t.Context(), c.node, c.begin, c.rows); err == nil || !strings.Contains(err.Error(), c.says) {
+			if err := l.c.UpdateRows(t.Context(), c.node, c.begin, c.rows, c.bias); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s row %d: %v", c.node, c.begin, err)
 			}
 		}
 		// Rows 0 and 5 are of slices that parity adds.
-		if err := l.c.UpdateRows(t.Context(), "Gemm4", 0, slices.Repeat(huge, 9)); err == nil || !strings.Contains(err.Error(), "overflows") {
+		if err := l.c.UpdateRows(t.Context(), "Gemm4", 0, slices.Repeat(huge, 9), nil); err == nil || !strings.Contains(err.Error(), "overflows") {
 			t.Errorf("a sum of weights that overflows: %v", err)
 		}
 		l.infer()

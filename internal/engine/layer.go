@@ -34,6 +34,9 @@ func (c *compiler) layer(n *graph.Node) error {
 			if after.bias, notFloat = c.float(name); notFloat != nil {
 				return notFloat
 			}
+			if split {
+				after.bias = c.ownBias(n, after.bias)
+			}
 		}
 	}
 	switch {
@@ -103,18 +106,39 @@ func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
 	if err != nil {
 		return err
 	}
+	shape, bias := c.shape(n.Outputs[0]), c.shape(name)
+	columns := shape[1]
+	perColumn := len(bias) > 0 && bias[len(bias)-1] == columns && bias.Elements() == columns
+	if _, split := c.split[n.Name]; split && perColumn {
+		at = c.ownBias(n, at)
+	}
 	if beta := n.Attrs.Float("beta", 1); beta != 1 {
 		scaled := c.buffer(4 * c.shape(name).Elements())
 		c.emit(&scaleOp{dst: scaled, x: at, by: beta}, scaled, at)
 		at = scaled
 	}
-	shape, bias := c.shape(n.Outputs[0]), c.shape(name)
-	if columns := shape[1]; len(bias) > 0 && bias[len(bias)-1] == columns && bias.Elements() == columns {
+	if perColumn {
 		after.bias, after.outer, after.rows = at, shape[0], columns
 		return nil
 	}
 	c.emit(newBroadcast(after.dst, after.dst, at, shape, shape, bias, addRow), after.dst, at)
 	return nil
+}
+
+// ownBias copies a split node's constant bias, so that Program.Bias can give it
+// out, and returns its slot.
+func (c *compiler) ownBias(n *graph.Node, at int) int {
+	constant := c.p.slots[at].constant
+	if constant == nil {
+		return at
+	}
+	own := tensor.Alloc(len(constant))
+	copy(own, constant)
+	if c.p.biases == nil {
+		c.p.biases = map[string][]float32{}
+	}
+	c.p.biases[n.Name] = tensor.View[float32](own)
+	return c.addSlot(slot{input: -1, constant: own})
 }
 
 // follower is the node that alone reads a value, as its first input or, if

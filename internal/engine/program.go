@@ -47,8 +47,8 @@ type Options struct {
 	Consume bool
 }
 
-// Program is a compiled graph. It is never written after Compile: sessions of
-// one program may run in parallel.
+// Program is a compiled graph. It is never written after Compile, but for what
+// Bias gives: sessions of one program may run in parallel.
 type Program struct {
 	inputs     []graph.Value
 	outputs    []output
@@ -58,8 +58,14 @@ type Program struct {
 	packed     int // how many layers of computed weights a session packs
 	split      bool
 	pool       *kernel.Pool
-	mappings   []*tensor.Mapping // of constants
+	mappings   []*tensor.Mapping    // of constants
+	biases     map[string][]float32 // by split node; see Bias
 }
+
+// Bias is the constant that is added to the results of a split layer's node, one
+// for each of its rows, in memory that only this node reads; nil if it has none
+// that is so. It may be written while no session runs.
+func (p *Program) Bias(node string) []float32 { return p.biases[node] }
 
 type output struct {
 	slot int
