@@ -180,9 +180,15 @@ func TestNotFiniteOnTheWire(t *testing.T) {
 }
 
 func TestAuditNeedsF32(t *testing.T) {
-	p := prepareBy(t, models["dense"](1), plan.Options{Data: 3, Parity: 1, Wire: wire.F16})
-	if _, err := coordinator.New(p.g, p.plan, p.infos, coordinator.Config{Audit: 0.1}); !errors.Is(err, coordinator.ErrAuditWire) {
-		t.Errorf("got %v", err)
+	for _, opt := range []plan.Options{
+		{Data: 3, Parity: 1, Wire: wire.F16},
+		{Data: 3, Parity: 1, Wire: wire.Int8, Split: plan.Spatial},
+		{Data: 3, Wire: wire.F16, Redundancy: plan.Replicate},
+	} {
+		p := prepareBy(t, models["conv"](1), opt)
+		if _, err := coordinator.New(p.g, p.plan, p.infos, coordinator.Config{Audit: 0.1}); !errors.Is(err, coordinator.ErrAuditWire) {
+			t.Errorf("%+v: got %v", opt, err)
+		}
 	}
 }
 

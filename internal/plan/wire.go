@@ -22,11 +22,10 @@ func (l *Layer) WireBytes(raw, n int) int {
 	return l.Wire.Size(n)
 }
 
-// Rounded is a layer that parity covers and whose results travel rounded; nil if
-// there is none.
+// Rounded is a covered layer whose results travel rounded; nil if there is none.
 func (p *Plan) Rounded() *Layer {
 	for i := range p.Layers {
-		if l := &p.Layers[i]; l.Wire != wire.F32 && l.Cover == Parity {
+		if l := &p.Layers[i]; l.Wire != wire.F32 && l.Cover != None {
 			return l
 		}
 	}
