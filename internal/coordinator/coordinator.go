@@ -154,6 +154,8 @@ type Coordinator struct {
 	health  health
 	closed  bool
 
+	strangers lines // of who was not let in
+
 	tardy chan struct{} // one element: a member has become late
 
 	idle chan *call // sessions at rest; capacity Concurrency
@@ -299,7 +301,7 @@ func (c *Coordinator) Attach(conn *link.Conn) error {
 		return ErrClosed
 	}
 	if c.strange == maxStrangers {
-		c.log.Warn("too many connections that do not say hello", "address", conn.RemoteAddr())
+		c.say(&c.strangers, slog.LevelWarn, "too many connections that do not say hello", "address", conn.RemoteAddr())
 		conn.Close()
 		return nil
 	}

@@ -1,6 +1,9 @@
 package coordinator
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 const (
 	// hungAfter is how long a worker is late without a break when a spare takes
@@ -150,7 +153,7 @@ func (m *member) usable() bool {
 // swap gives the place of m to the spare s, which holds its shard.
 func (c *Coordinator) swap(m, s *member) {
 	markSwapped.Pass()
-	c.log.Info("spare takes a place", "worker", s.name, "of", m.name, "which is", m.state(time.Now()))
+	c.say(&m.lines, slog.LevelInfo, "spare takes a place", "worker", s.name, "of", m.name, "which is", m.state(time.Now()))
 	c.places[m.place] = s
 	s.place, m.place = m.place, none
 	c.announce()

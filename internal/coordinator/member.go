@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math"
 	"os"
@@ -32,6 +33,7 @@ const (
 type member struct {
 	number int // from 0
 	name   string
+	lines  lines
 
 	// Guarded by Coordinator.mu.
 	id    string     // of the worker that is or last was this member
@@ -197,14 +199,14 @@ func (c *Coordinator) attend(conn *link.Conn) {
 	c.strange--
 	c.mu.Unlock()
 	if err != nil {
-		c.log.Warn("worker not admitted", "address", conn.RemoteAddr(), "cause", err)
+		c.say(&c.strangers, slog.LevelWarn, "worker not admitted", "address", conn.RemoteAddr(), "cause", err)
 		return
 	}
-	c.log.Info("worker joined", "worker", m.name, "address", conn.RemoteAddr())
+	c.say(&m.lines, slog.LevelInfo, "worker joined", "worker", m.name, "address", conn.RemoteAddr())
 	err = c.read(m, conn)
 	conn.Close() // before leave, so that no request can still send on it and wait
 	c.leave(m, conn)
-	c.log.Info("worker left", "worker", m.name, "cause", err)
+	c.say(&m.lines, slog.LevelInfo, "worker left", "worker", m.name, "cause", err)
 }
 
 // admit reads the Hello and finds which member the worker is.
@@ -338,7 +340,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 		case frame.Failed:
 			if len(payload) > 0 { // else because it was cancelled
 				markFailed.Pass()
-				c.log.Warn("worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
+				c.say(&m.lines, slog.LevelWarn, "worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
 					"cause", frame.Reason(string(payload)))
 			}
 			c.result(m, h, nil)
