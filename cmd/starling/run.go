@@ -369,9 +369,10 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 		if err := t.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintln(t, "worker\tstate\tplace\tslices\tMB moved\tanswered\tlate\tdecoded for")
+		fmt.Fprintln(t, "worker\tstate\tplace\tslices\tMB moved\tanswered\tlate\tms late p50\tp99\tdecoded for")
 		for _, s := range r.Workers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.1f\t%d\t%d\t%d\n", s.ID, s.State, s.Place, s.Slices, float64(s.Bytes)/1e6, s.Answered, s.Late, s.DecodedFor)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.1f\t%d\t%d\t%.1f\t%.1f\t%d\n", s.ID, s.State, s.Place, s.Slices, float64(s.Bytes)/1e6,
+				s.Answered, s.Late, s.Lateness.P50, s.Lateness.P99, s.DecodedFor)
 		}
 	}
 	return t.Flush()

@@ -52,6 +52,8 @@ type call struct {
 	missing int      // blocks of data results that are not there
 	helping help     // what of the layer is computed here
 	failure error    // why it is not
+
+	enough time.Time // when short became 0
 }
 
 const none = -1
@@ -70,6 +72,8 @@ type ask struct {
 	open   bool // more is to come of it
 	left   int  // blocks that have not come
 	gave   int  // blocks that were used
+
+	came time.Time // the last block that has
 }
 
 // cell is how one block of an ask stands.
@@ -190,7 +194,7 @@ func (l *call) prepare(layer *plan.Layer) {
 			l.missing += blocks
 		}
 	}
-	l.short = l.blocks
+	l.short, l.enough = l.blocks, time.Time{}
 }
 
 // addAsk adds an ask that is not sent yet, and returns its number; mu is held.
@@ -359,6 +363,8 @@ func (l *call) askOf(m *member, slice uint32) int {
 // take writes block b of ask a where it belongs, unless another gave it before.
 // mu is held, and given up meanwhile.
 func (l *call) take(layer *plan.Layer, a, b int, r result) {
+	now := time.Now()
+	l.asks[a].came = now
 	u := l.asks[a].slice % layer.Results()
 	compares := l.audited && layer.Cover == plan.Replicate && a < layer.N()
 	if l.state(layer, u, b) >= filling {
@@ -388,6 +394,9 @@ func (l *call) take(layer *plan.Layer, a, b int, r result) {
 	}
 	if u < layer.K() {
 		l.missing--
+	}
+	if l.short == 0 && l.enough.IsZero() {
+		l.enough = now
 	}
 	// Whoever gathers has nothing to do before: a slice may come in many blocks.
 	if l.short == 0 || l.audited || l.layer == none {

@@ -173,6 +173,7 @@ func (l *call) settle(layer int, err error) {
 		<-l.changed // somebody is copying out of memory, no network involved
 	}
 	pl := &l.c.plan.Layers[layer]
+	l.noteLateness()
 	for a := range l.asks {
 		p := &l.asks[a]
 		if j := p.slice; a >= pl.N() && p.gave > 0 {

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -48,7 +49,8 @@ func (c *Coordinator) wake() {
 // that wants another worker is taken by a spare that holds its shard. Where there
 // is none, some spare is sent the shard, and takes the place when it holds it
 // unless the worker was back before. Other spares hold the shards of the workers
-// that were late most, so that they need not be sent one when it counts.
+// that are latest, so that they need not be sent one when it counts; they come
+// after those that have places.
 func (c *Coordinator) mend(now time.Time) (next time.Time) {
 	next = now.Add(idleTime)
 	due := func(at time.Time) bool {
@@ -92,8 +94,9 @@ func (c *Coordinator) mend(now time.Time) (next time.Time) {
 			c.release(m)
 		}
 	}
+	loading := slices.ContainsFunc(c.places, func(m *member) bool { return m.conn != nil && !m.ready && !m.leaving })
 	for _, s := range c.members {
-		if s.usable() && s.shard == none {
+		if s.usable() && s.shard == none && !loading {
 			assign(s, c.likely())
 		}
 	}
@@ -160,8 +163,8 @@ func (c *Coordinator) swap(m, s *member) {
 }
 
 // likely is the place that a spare with nothing to hold is to be ready for: the
-// one that the fewest spares are ready for, of these the one of the worker that
-// was late most.
+// one that the fewest spares are ready for, of these the one of the worker whose
+// results come latest.
 func (c *Coordinator) likely() int {
 	ready := make([]int, len(c.places))
 	for _, s := range c.members {
@@ -169,10 +172,11 @@ func (c *Coordinator) likely() int {
 			ready[s.shard]++
 		}
 	}
-	best := 0
-	for p := range c.places {
-		if ready[p] < ready[best] || ready[p] == ready[best] && c.places[p].missed.Load() > c.places[best].missed.Load() {
-			best = p
+	best, worst := 0, time.Duration(-1)
+	for p, m := range c.places {
+		late := m.lateness.quantile(0.99)
+		if ready[p] < ready[best] || ready[p] == ready[best] && late > worst {
+			best, worst = p, late
 		}
 	}
 	return best

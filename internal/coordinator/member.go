@@ -53,6 +53,7 @@ type member struct {
 	lateSince   atomic.Int64 // Unix nanoseconds
 	quarantined atomic.Bool  // a result of its was wrong: it gets no more work
 
+	lateness                         lateness
 	answered, missed, decoded, wrong atomic.Int64
 	bytesOut, bytesIn                atomic.Uint64 // of connections that have ended
 }
@@ -77,15 +78,16 @@ const (
 
 // WorkerStatus is a worker's state and what it did so far.
 type WorkerStatus struct {
-	ID         string `json:"id"`
-	State      State  `json:"state"`
-	Slices     int    `json:"slices"`      // that it computes
-	Bytes      uint64 `json:"bytes"`       // sent to it and received from it
-	Answered   int64  `json:"answered"`    // results taken in time
-	Late       int64  `json:"late"`        // results that were not waited for
-	DecodedFor int64  `json:"decoded_for"` // its data slices that parity gave instead
-	Place      string `json:"place"`       // "w2" if it has that worker's place; "" of a spare
-	Wrong      int64  `json:"-"`           // results that an audit found wrong
+	ID         string   `json:"id"`
+	State      State    `json:"state"`
+	Slices     int      `json:"slices"`      // that it computes
+	Bytes      uint64   `json:"bytes"`       // sent to it and received from it
+	Answered   int64    `json:"answered"`    // results taken in time
+	Late       int64    `json:"late"`        // results that were not waited for
+	DecodedFor int64    `json:"decoded_for"` // its data slices that parity gave instead
+	Place      string   `json:"place"`       // "w2" if it has that worker's place; "" of a spare
+	Lateness   Lateness `json:"lateness_ms"`
+	Wrong      int64    `json:"-"` // results that an audit found wrong
 }
 
 // Status returns the plan's workers and then the spares, in order.
@@ -95,7 +97,7 @@ func (c *Coordinator) Status() []WorkerStatus {
 	out := make([]WorkerStatus, len(c.members))
 	for i, m := range c.members {
 		s := WorkerStatus{
-			ID: m.name, State: m.state(time.Now()),
+			ID: m.name, State: m.state(time.Now()), Lateness: m.lateness.summary(),
 			Wrong: m.wrong.Load(), Answered: m.answered.Load(), Late: m.missed.Load(), DecodedFor: m.decoded.Load(),
 			Bytes: m.bytesOut.Load() + m.bytesIn.Load(),
 		}
