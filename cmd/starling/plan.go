@@ -95,16 +95,16 @@ func planCommand() *cobra.Command {
 		Long: `Shows which worker would hold which part of a model, memory, traffic, a predicted
 latency, and which losses of devices the plan covers. Nothing is started.
 
-The prediction is for comparing plans: computing takes FLOPs/(--gflops · speed);
-a split layer takes one round trip, the bytes of all its slices over the
+The prediction is for comparing plans: computing takes FLOPs/(--gflops · speed),
+or as long as reading the weights does at --read-gbs, if that is longer; a split layer takes one round trip, the bytes of all its slices over the
 coordinator's link, and its slowest data slice's computing.`,
 		Args: exactly(1, "MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := p.check(cmd); err != nil {
 				return err
 			}
-			if !(d.GFLOPS > 0 && d.LinkMbps > 0 && d.RTT >= 0) {
-				return usage(cmd, "--gflops and --link-mbps must be above 0, --rtt not below")
+			if !(d.GFLOPS > 0 && d.ReadGBs > 0 && d.LinkMbps > 0 && d.RTT >= 0) {
+				return usage(cmd, "--gflops, --read-gbs and --link-mbps must be above 0, --rtt not below")
 			}
 			g, err := onnx.Decode(args[0])
 			if err != nil {
@@ -133,6 +133,7 @@ coordinator's link, and its slowest data slice's computing.`,
 	cmd.Flags().SortFlags = false
 	p.add(cmd)
 	cmd.Flags().Float64Var(&d.GFLOPS, "gflops", 10, "10^9 operations a second of a device of speed 1, 2 a multiply-add")
+	cmd.Flags().Float64Var(&d.ReadGBs, "read-gbs", 3, "10^9 bytes of weights a second that such a device reads")
 	cmd.Flags().Float64Var(&d.LinkMbps, "link-mbps", 60, "Mbit/s of the coordinator's link")
 	cmd.Flags().DurationVar(&d.RTT, "rtt", 3*time.Millisecond, "from the coordinator to a worker and back")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -273,7 +273,7 @@ func FuzzFile(f *testing.F) {
 				}
 			}
 		}
-		if _, err := p.Report(g, Devices{GFLOPS: 1, LinkMbps: 1}); err != nil {
+		if _, err := p.Report(g, Devices{GFLOPS: 1, ReadGBs: 1, LinkMbps: 1}); err != nil {
 			t.Errorf("%q: %v", raw, err)
 		}
 	})

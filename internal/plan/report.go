@@ -13,6 +13,7 @@ import (
 // for Options.Speeds, and the coordinator is one of them.
 type Devices struct {
 	GFLOPS   float64       // of a device of speed 1: 10^9 operations a second, 2 a multiply-add
+	ReadGBs  float64       // 10^9 bytes of weights a second that such a device reads
 	LinkMbps float64       // of the coordinator's link, through which everything goes
 	RTT      time.Duration // from the coordinator to a worker and back
 }
@@ -80,7 +81,9 @@ func WorkerName(w int) string { return fmt.Sprintf("w%d", w+1) }
 // Report says what the plan of a prepared graph means on such devices, by a
 // model that is meant for comparing plans:
 //
-//   - computing takes FLOPs/(GFLOPS·speed), reading weights nothing;
+//   - computing takes FLOPs/(GFLOPS·speed), or as long as reading the weights
+//     does, bytes/(ReadGBs·speed), if that is longer, as in dense layers of one
+//     input;
 //   - a split layer takes one round trip, the bytes of all its slices over the
 //     coordinator's link one after the other, and the slowest data slice's
 //     computing;
@@ -100,13 +103,22 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 	for _, c := range g.Constants {
 		r.ModelBytes += int64(len(c.Data))
 	}
-	compute := func(flops int64, speed float64) float64 { return float64(flops) / (d.GFLOPS * 1e6 * speed) }
+	compute := func(flops, weights int64, speed float64) float64 {
+		return max(float64(flops)/d.GFLOPS, float64(weights)/d.ReadGBs) / (1e6 * speed)
+	}
 	for _, n := range g.Nodes {
-		flops := graph.FLOPs(g, n)
-		r.AloneMs += compute(flops, 1)
+		flops, weights := graph.FLOPs(g, n), int64(0)
+		if flops > 0 {
+			for _, name := range n.Inputs {
+				if c := g.Constants[name]; c != nil {
+					weights += int64(len(c.Data))
+				}
+			}
+		}
+		r.AloneMs += compute(flops, weights, 1)
 		if !split[n.Name] {
 			r.LocalFLOPs += flops
-			r.LatencyMs += compute(flops, 1)
+			r.LatencyMs += compute(flops, weights, 1)
 		}
 	}
 	for i := range p.Layers {
@@ -130,7 +142,7 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 			layer.Slices = append(layer.Slices, sr)
 			flops := 2 * int64(part.OutputLen()) * int64(part.Cols)
 			if s < l.K() {
-				slowest = max(slowest, compute(flops, p.speeds[worker]))
+				slowest = max(slowest, compute(flops, sr.MemoryBytes, p.speeds[worker]))
 			}
 			in, out := int64(l.WireBytes(part.InputBytes(), part.InputLen())), int64(l.WireBytes(part.OutputBytes(), part.OutputLen()))
 			layer.Sent, layer.Returned = layer.Sent+in, layer.Returned+out
