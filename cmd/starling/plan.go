@@ -142,7 +142,7 @@ coordinator's link, and its slowest data slice's computing.`,
 
 func printPlan(w io.Writer, r *plan.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "layer\tsplit\tcover\twire\tdata slices\tfurther\tkB sent\tkB returned\tms\tweights ≠ 0")
+	fmt.Fprintln(t, "layer\tsplit\tcover\twire\tweights\tdata slices\tfurther\tkB sent\tkB returned\tms\tweights ≠ 0")
 	for _, l := range r.Layers {
 		density := ""
 		if l.Density < 0.9 {
@@ -151,7 +151,7 @@ func printPlan(w io.Writer, r *plan.Report) error {
 				density += fmt.Sprintf(", parity %.0f %%", 100*l.ParityDensity)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.2f\t%s\n", l.Name, l.Split, l.Cover, l.Wire,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.2f\t%s\n", l.Name, l.Split, l.Cover, l.Wire, l.Weights,
 			heldBy(l.Slices[:l.Data]), heldBy(l.Slices[l.Data:]), float64(l.Sent)/1e3, float64(l.Returned)/1e3, l.LatencyMs, density)
 	}
 	fmt.Fprintln(t)

@@ -51,3 +51,19 @@ func (l *Layer) combine() error {
 	}
 	return l.coded.Validate()
 }
+
+// weightTypes says how the weights of a layer over integers are stored, for people.
+func (l *Layer) weightTypes() string {
+	data, coded := l.Linear.Integers, l.coded.Integers
+	text := data.Weights.String()
+	if l.R() == 0 {
+		return text
+	}
+	if coded.Weights != data.Weights {
+		text += ", parity " + coded.Weights.String()
+	}
+	if coded.Result != data.Result {
+		text += ", its sums " + coded.Result.String()
+	}
+	return text
+}

@@ -55,7 +55,8 @@ type LayerReport struct {
 	Nodes     []string      `json:"nodes"`
 	Split     string        `json:"split"`
 	Cover     string        `json:"cover"`
-	Wire      string        `json:"wire"`
+	Wire      string        `json:"wire"`    // how inputs and results travel; of integers the type of inputs
+	Weights   string        `json:"weights"` // their type, and that of a parity's where it is another
 	Data      int           `json:"data"`
 	Slices    []SliceReport `json:"slices"`
 	Sent      int64         `json:"sent_bytes"`
@@ -127,7 +128,10 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Wire: l.Wire.String(), Data: l.K()}
+		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Wire: l.Wire.String(), Weights: tensor.Float32.String(), Data: l.K()}
+		if isInteger(l.Linear) {
+			layer.Wire, layer.Weights = l.Linear.Integers.Input.String(), l.weightTypes()
+		}
 		layer.Density, layer.ParityDensity = l.density(w)
 		slowest := 0.0
 		for s, worker := range l.Workers {
