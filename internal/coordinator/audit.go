@@ -41,6 +41,7 @@ func (l *call) audit(layer int, out, x []byte) error {
 	}
 	for u := range pl.Results() {
 		if !l.there(pl, u) {
+			markVain.Pass()
 			return nil
 		}
 	}
@@ -50,6 +51,7 @@ func (l *call) audit(layer int, out, x []byte) error {
 	}
 	// A slice that was computed here is right: several others are wrong alike.
 	if u, ok := a.check.Suspect(); ok && (u >= pl.K() || !l.recomputed(u)) {
+		markSuspect.Pass()
 		l.blame(layer, l.giver(pl, u))
 		if u < pl.K() {
 			l.disown(pl, u, out)
@@ -72,6 +74,7 @@ func (l *call) audit(layer int, out, x []byte) error {
 			}
 		}
 		if a := l.giver(pl, j); wrong && a != none {
+			markChecked.Pass()
 			l.blame(layer, a)
 		}
 	}
@@ -80,6 +83,7 @@ func (l *call) audit(layer int, out, x []byte) error {
 	}
 	for p := range pl.R() {
 		if a.check.Over[p] {
+			markParity.Pass()
 			l.blame(layer, l.giver(pl, pl.K()+p))
 		}
 	}

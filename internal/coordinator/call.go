@@ -250,6 +250,7 @@ func (l *call) send(a int, extra bool) bool {
 		Flags: frame.ComputeFlags(uint8(in.sentAs), uint8(layer.Wire), l.left()),
 	}
 	if !conn.TrySend(h, in.sent) {
+		markNoRoom.Pass()
 		l.mu.Lock()
 		l.lose(a)
 		l.mu.Unlock()
@@ -288,6 +289,7 @@ func (l *call) connLost(conn *link.Conn) {
 	}
 	for a := range l.asks {
 		if l.asks[a].conn == conn {
+			markCut.Pass()
 			l.lose(a)
 		}
 	}
@@ -309,6 +311,7 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) bool {
 	defer l.mu.Unlock()
 	// Compared as uint32: an int has 32 bits on arm, and none is -1.
 	if l.request != h.Request || l.layer == none || uint32(l.layer) != h.Layer {
+		markStale.Pass()
 		return false
 	}
 	layer := &l.c.plan.Layers[l.layer]
@@ -322,6 +325,7 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) bool {
 	}
 	s := l.asks[a].slice
 	if h.Nth >= uint32(layer.Blocks(s)) || *l.cell(a, int(h.Nth)) != pending {
+		markTwice.Pass()
 		return true
 	}
 	b := int(h.Nth)
@@ -368,6 +372,7 @@ func (l *call) take(layer *plan.Layer, a, b int, r result) {
 	u := l.asks[a].slice % layer.Results()
 	compares := l.audited && layer.Cover == plan.Replicate && a < layer.N()
 	if l.state(layer, u, b) >= filling {
+		markCopied.Pass()
 		if compares {
 			r.write(layer.Kept(u, b, l.copies[a]), 0)
 			l.notify()

@@ -73,6 +73,14 @@ func (l *call) recover(layer *plan.Layer, b int, out []byte) bool {
 	s := &d.solution
 	// Tiles overlap: what follows from the others may not be written among them.
 	apart := layer.Overlaps()
+	switch {
+	case apart:
+		markTile.Pass()
+	case len(s.lost) == 1 && slices.Contains(s.from, layer.K()):
+		markSubtracted.Pass()
+	default:
+		markSolved.Pass()
+	}
 	for i, j := range s.lost {
 		if i == len(d.tiles) {
 			d.tiles = append(d.tiles, nil)

@@ -86,6 +86,7 @@ func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time)
 	late := g.due(n, now)
 	if hedge && !late && !n.hopeless {
 		if l.askMore(layer, true) {
+			markHedge.Pass()
 			g.begin = now
 		}
 		return true
@@ -102,8 +103,10 @@ func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time)
 	case !heals:
 		return false
 	case late:
+		markLate.Pass()
 		*g = limits{begin: now, helping: lateHelp}
 	case g.helping == never:
+		markGone.Pass()
 		g.helping = goneHelp
 	default:
 		return false
@@ -143,6 +146,7 @@ func (l *call) askMore(layer *plan.Layer, late bool) bool {
 		need++
 		for s := j + layer.Results(); s < layer.N(); s += layer.Results() {
 			if !l.tried(s) && l.send(s, true) {
+				markExtraCopy.Pass()
 				asked = true
 				break
 			}
@@ -152,6 +156,7 @@ func (l *call) askMore(layer *plan.Layer, late bool) bool {
 		switch {
 		case !l.tried(s):
 			if l.send(s, true) {
+				markExtraParity.Pass()
 				asked = true
 				need--
 			}
@@ -201,6 +206,7 @@ func (l *call) askSpares(layer *plan.Layer, late bool) bool {
 			}
 			l.mu.Unlock()
 			if a != none && l.send(a, true) {
+				markSpareAsked.Pass()
 				asked = true
 				break
 			}

@@ -97,6 +97,9 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 			}
 			worth := unchecked || n.hopeful && c.cfg.Grace >= 0
 			if !worth || !now.Before(grace) {
+				if worth {
+					markGrace.Pass()
+				}
 				return nil
 			}
 			wake = grace

@@ -192,6 +192,7 @@ func (s *session) run(ctx context.Context, j *job) bool {
 	}()
 	for i, b := range j.layer.blocks {
 		if j.over() {
+			markOver.Pass()
 			return false
 		}
 		begin := time.Now()

@@ -106,6 +106,7 @@ func (s *session) serve(ctx context.Context, ending <-chan struct{}) error {
 	for {
 		h, payload, err := s.conn.Receive()
 		if corrupt, ok := errors.AsType[*link.CorruptError](err); ok && corrupt.Header.Type == frame.Compute {
+			markDamaged.Pass()
 			s.failed(ctx, corrupt.Header, err.Error())
 			continue
 		}
@@ -193,18 +194,22 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 	s.assigned = info
 	s.patch()
 	if s.held != nil && s.held.sum == info.SHA256 {
+		markHeld.Pass()
 		return s.ready(ctx)
 	}
 	err := s.hold(info.SHA256)
 	var damaged *shard.CorruptError
 	switch {
 	case err == nil:
+		markKept.Pass()
 		return s.ready(ctx)
 	case errors.As(err, &damaged):
+		markSpoilt.Pass()
 		s.log.Warn("kept shard is damaged, will ask for it again", "cause", err)
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
+	markWant.Pass()
 	if s.incoming, err = s.store.Receive(shard.Info{SHA256: info.SHA256, Size: info.Size}); err != nil {
 		return err
 	}
