@@ -60,7 +60,7 @@ func TestSimulation(t *testing.T) {
 		n = *seedsFlag
 	}
 	for seed := first; seed < first+uint64(n); seed++ {
-		simulate(t, seed)
+		simulate(t, seed, false)
 	}
 	if n < 300 {
 		return
@@ -80,19 +80,36 @@ func TestSimulationRepeats(t *testing.T) {
 	}
 	first := max(*seedFlag, 1)
 	for seed := first; seed < first+n; seed++ {
-		if a, b := simulate(t, seed), simulate(t, seed); a != b {
+		if a, b := simulate(t, seed, false), simulate(t, seed, false); a != b {
 			t.Errorf("seed %d ran as %016x and then as %016x", seed, a, b)
 		}
+	}
+}
+
+// TestSimulationTogether has most frames arrive in the instant in which they are
+// sent, on all processors: what TestSimulation keeps apart, so that it repeats,
+// runs side by side here, best under the race detector. A seed need not repeat.
+func TestSimulationTogether(t *testing.T) {
+	n := uint64(100)
+	if testing.Short() {
+		n = 20
+	}
+	first := max(*seedFlag, 1)
+	for seed := first; seed < first+n; seed++ {
+		simulate(t, seed, true)
 	}
 }
 
 // simulate runs a seed, and returns the hash of all that happened. On one
 // processor goroutines that wake at the same instant run in the order in which
 // they were woken.
-func simulate(t *testing.T, seed uint64) (hash uint64) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+func simulate(t *testing.T, seed uint64, together bool) (hash uint64) {
+	if !together {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
 	t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 		s := newScenario(t, seed)
+		s.together = together
 		dir, err := os.MkdirTemp(shardsDir, "")
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +125,7 @@ func simulate(t *testing.T, seed uint64) (hash uint64) {
 		})
 		if t.Failed() {
 			t.Logf("%+v", s)
-			t.Logf("repeat with: go test ./internal/coordinator -run 'TestSimulation$' -seed %d -events -v", seed)
+			t.Logf("repeat with: go test ./internal/coordinator -run '%s$' -seed %d -events -v", strings.Split(t.Name(), "/")[0], seed)
 		}
 	})
 	return hash
@@ -132,6 +149,7 @@ type scenario struct {
 	strikes  []int         // what may happen to devices
 	own      bool          // each device has its own folder, empty at first
 	lies     bool          // results are wrong, and nothing else
+	together bool          // most frames arrive at once
 }
 
 // chances are those of a frame to suffer.

@@ -90,6 +90,10 @@ func (d *device) fate(r *rand.Rand, way int, h frame.Header) link.Fate {
 		delay = time.Microsecond
 	}
 	f := link.Fate{Delay: time.Duration(r.Int64N(int64(delay))), Grid: grid, At: time.Duration(2*d.slot + way)}
+	if d.w.together {
+		f.Grid = 0
+		f.Delay *= time.Duration(r.IntN(8) / 7)
+	}
 	f.Delay += max(0, time.Until(d.frozen))
 	size := frame.HeaderSize + int(h.Length)
 	single := h.Type == frame.Compute || h.Type == frame.Cancel || h.Type == frame.Result || h.Type == frame.Failed || h.Type == frame.Ping

@@ -182,6 +182,10 @@ func (h *half) take(b []byte) int {
 func (h *half) deliver() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.deliverOldest()
+}
+
+func (h *half) deliverOldest() {
 	h.ready.Write(h.delayed[0])
 	h.delayed = h.delayed[1:]
 	h.changed.Broadcast()

@@ -126,5 +126,9 @@ func (h *half) meet(it sent) {
 	}
 	h.script.last = at
 	h.delayed = append(h.delayed, it.bytes)
+	if at.Equal(now) {
+		h.deliverOldest()
+		return
+	}
 	time.AfterFunc(at.Sub(now), h.deliver)
 }
