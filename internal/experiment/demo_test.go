@@ -45,7 +45,9 @@ func testMain(m *testing.M) int {
 
 // TestDemo runs what make demo runs: with parity nothing is lost and every
 // digit is read right, before and after; without, requests are lost after the
-// fault, and those answered are right.
+// fault, and those answered are right. On a busy machine they may be lost before
+// too: a worker that gets no processor for 400 ms counts as gone until it dials
+// again, and nothing stands in for it.
 func TestDemo(t *testing.T) {
 	var out strings.Builder
 	if err := experiment.Demo(t.Context(), &out, command); err != nil {
@@ -63,20 +65,21 @@ func TestDemo(t *testing.T) {
 		{"4 without parity, w3 stopped", false, true},
 	} {
 		// requests, answered, lost, decoded, right before and after; then times
-		line := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row.name) + ` +800 +(\d+) +(\d+) +(\d+) +400/400 +(none|\d+/\d+) `)
+		line := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row.name) + ` +800 +(\d+) +(\d+) +(\d+) +(\d+)/(\d+) +(none|\d+/\d+) `)
 		m := line.FindStringSubmatch(out.String())
 		if m == nil {
 			t.Errorf("no row %q matches %v", row.name, line)
 			continue
 		}
 		answered, lost, decoded := number(t, m[1]), number(t, m[2]), number(t, m[3])
+		right, before := number(t, m[4]), number(t, m[5])
 		// How many answers came after the fault struck is a matter of chance.
-		after := fmt.Sprintf("%d/%d", answered-400, answered-400)
-		if answered == 400 {
+		after := fmt.Sprintf("%d/%d", answered-before, answered-before)
+		if answered == before {
 			after = "none"
 		}
-		if answered+lost != 800 || m[4] != after {
-			t.Errorf("%s: %d answered, %d lost, %s right after the fault", row.name, answered, lost, m[4])
+		if answered+lost != 800 || right != before || before != 400 && !row.someLost || m[6] != after {
+			t.Errorf("%s: %d answered, %d lost, %d of %d right before the fault, %s after it", row.name, answered, lost, right, before, m[6])
 		}
 		if (lost > 0) != row.someLost || row.decoded && decoded == 0 {
 			t.Errorf("%s: %d lost, %d decoded", row.name, lost, decoded)
