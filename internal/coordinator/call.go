@@ -232,7 +232,11 @@ func (l *call) send(a int, extra bool) bool {
 	conn, behind := m.conn, m.behind
 	ready := m.ready && m.shard == layer.Workers[s] && !m.quarantined.Load()
 	c.mu.Unlock()
-	if !ready || c.heals(layer) && int64(behind.Load())-int64(conn.Stats().Withdrawn) > maxBehind {
+	if !ready {
+		return false
+	}
+	if c.heals(layer) && int64(behind.Load())-int64(conn.Stats().Withdrawn) > maxBehind {
+		markLags.Pass()
 		return false
 	}
 	part, blocks := layer.Slice(s), layer.Blocks(s)

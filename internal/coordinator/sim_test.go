@@ -226,6 +226,8 @@ func newScenario(t *testing.T, seed uint64) *scenario {
 			Grace:       []float64{0, 0, 3, -1}[r.IntN(4)],
 			Audit:       []float64{0, 0, 0.3}[r.IntN(3)],
 			Waiting:     []int{0, 0, 1, -1}[r.IntN(4)],
+			Policy:      []string{"", "", coordinator.Hedged, coordinator.OnFailure}[r.IntN(4)],
+			Patience:    []float64{0, 0, 2}[r.IntN(3)],
 			Spares:      []int{0, 0, 1, 2}[r.IntN(4)],
 			Moment:      []time.Duration{0, 50 * time.Millisecond}[r.IntN(2)],
 		},
@@ -307,6 +309,10 @@ func (w *world) longest() time.Duration {
 	return time.Duration(len(w.model.plan.Layers)) * 2 * 5 * time.Second
 }
 
+// mostStrikes is how many there are in a run; those that are answered after it
+// have only what ails the devices by then.
+const mostStrikes = 200
+
 func (w *world) run() {
 	before := link.PayloadsInUse()
 	for _, d := range w.devices {
@@ -329,15 +335,16 @@ func (w *world) run() {
 		close(done)
 	}()
 	most := int64(0)
-	for running := true; running; {
+	for struck := 0; struck < mostStrikes; struck++ {
 		select {
 		case <-done:
-			running = false
+			struck = mostStrikes
 		case <-time.After(time.Duration(w.r.Int64N(int64(w.pause)))):
 			w.strike()
 			most = max(most, link.PayloadsInUse()-before)
 		}
 	}
+	<-done
 	// Each end of a link holds a queue of 16, as many being written and as many
 	// short ones; a call one input for each result; a worker one result.
 	if limit := int64(len(w.devices)*2*64 + w.cfg.Concurrency*16); most > limit {

@@ -24,9 +24,9 @@ type device struct {
 	dir  string
 
 	mu     sync.Mutex // guards the fields below
-	id     string
-	off    bool      // it cannot dial
-	frozen time.Time // until when nothing leaves or enters it
+	number int        // of those that were in its place
+	off    bool       // it cannot dial
+	frozen time.Time  // until when nothing leaves or enters it
 	noise  chances
 	conn   *link.Conn     // the worker's end of its last connection
 	cut    []*link.Faults // of its last connection, up and down
@@ -36,12 +36,14 @@ type device struct {
 }
 
 func newDevice(w *world, slot int) *device {
-	d := &device{w: w, slot: slot, dir: w.model.dir, id: fmt.Sprintf("device-%d", slot), noise: w.noise}
+	d := &device{w: w, slot: slot, dir: w.model.dir, noise: w.noise}
 	if w.own {
-		d.dir = filepath.Join(w.dir, d.id)
+		d.dir = filepath.Join(w.dir, d.id())
 	}
 	return d
 }
+
+func (d *device) id() string { return fmt.Sprintf("device-%d.%d", d.slot, d.number) }
 
 func (d *device) dial(context.Context) (*link.Conn, error) {
 	d.mu.Lock()
@@ -123,7 +125,7 @@ func (d *device) start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stop, d.done, d.off = stop, make(chan error, 1), false
-	cfg := worker.Config{ID: d.id, Name: fmt.Sprintf("w%d", d.slot+1), StateDir: d.dir, Threads: 1, Dial: d.dial}
+	cfg := worker.Config{ID: d.id(), Name: fmt.Sprintf("w%d", d.slot+1), StateDir: d.dir, Threads: 1, Dial: d.dial}
 	go func(done chan<- error) { done <- worker.Run(ctx, cfg) }(d.done)
 }
 
@@ -144,7 +146,7 @@ func (d *device) halt() {
 	stop()
 	var refused *worker.RefusedError
 	if err := <-done; err != nil && !errors.As(err, &refused) {
-		d.w.t.Errorf("worker %s: %v", d.id, err)
+		d.w.t.Errorf("worker %s: %v", d.id(), err)
 	}
 }
 
@@ -186,7 +188,7 @@ func (d *device) emulate(how *frame.EmulateInfo) {
 func (d *device) replace() {
 	d.halt()
 	d.mu.Lock()
-	d.id += "+"
+	d.number++
 	d.mu.Unlock()
 	d.start()
 }
@@ -197,7 +199,7 @@ func (d *device) heal() {
 	d.mu.Lock()
 	d.noise, d.frozen = chances{}, time.Time{}
 	if d.w.lying {
-		d.id += "+" // else it stays in quarantine
+		d.number++ // else it stays in quarantine
 	}
 	d.mu.Unlock()
 }
