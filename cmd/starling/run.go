@@ -371,11 +371,19 @@ func printReport(w io.Writer, f *flock.Flock, r *flock.Report, a *answers, reque
 		}
 		fmt.Fprintln(t, "worker\tstate\tplace\tslices\tMB moved\tanswered\tlate\tms late p50\tp99\tdecoded for")
 		for _, s := range r.Workers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.1f\t%d\t%d\t%.1f\t%.1f\t%d\n", s.ID, s.State, s.Place, s.Slices, float64(s.Bytes)/1e6,
-				s.Answered, s.Late, s.Lateness.P50, s.Lateness.P99, s.DecodedFor)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.1f\t%d\t%d\t%s\t%s\t%d\n", s.ID, s.State, s.Place, s.Slices, float64(s.Bytes)/1e6,
+				s.Answered, s.Late, lateness(s.Lateness.P50), lateness(s.Lateness.P99), s.DecodedFor)
 		}
 	}
 	return t.Flush()
+}
+
+// lateness is one in milliseconds, for a table.
+func lateness(ms float64) string {
+	if ms < 0 {
+		return "given up"
+	}
+	return fmt.Sprintf("%.1f", ms)
 }
 
 // redundancy says how many workers could still be lost, and how it healed.

@@ -176,7 +176,6 @@ func (l *call) settle(layer int, err error) {
 		<-l.changed // somebody is copying out of memory, no network involved
 	}
 	pl := &l.c.plan.Layers[layer]
-	l.noteLateness()
 	for a := range l.asks {
 		p := &l.asks[a]
 		if j := p.slice; a >= pl.N() && p.gave > 0 {
@@ -191,10 +190,14 @@ func (l *call) settle(layer int, err error) {
 		case p.conn == nil:
 		case p.left == 0:
 			p.worker.onTime()
+			if !l.enough.IsZero() {
+				p.worker.lateness.note(p.came.Sub(l.enough))
+			}
 		case !p.open:
 		case err == nil && (l.missing > 0 || l.overtaken(pl, a)):
 			// Gone on without a result that might have come.
 			l.c.overdue(p.worker)
+			p.worker.lateness.given.Add(1)
 			l.answer.Late++
 			l.cancel(layer, p)
 		default:

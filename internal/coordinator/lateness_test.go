@@ -8,7 +8,7 @@ import (
 )
 
 // Lateness is counted from the k-th result on, in buckets of a fifth; who was not
-// waited for was as late as the request waited.
+// waited for is later than any.
 func TestLateness(t *testing.T) {
 	inLab(t, model(t, "dense", 1, 3, 1), coordinator.Config{Grace: 10}, func(t *testing.T, l *lab) {
 		l.start()
@@ -27,12 +27,10 @@ func TestLateness(t *testing.T) {
 				t.Errorf("w4 is late by %+v, want 20 ms", s.Lateness)
 			}
 		}
-		// Whoever is cut off is given up, and not known to be later than that.
-		l.machines[3].cut()
-		for range 1000 {
-			l.infer()
-		}
-		if s := l.c.Status()[3]; s.Lateness.P50 > 24 || s.Lateness.P99 < 20 {
+		// One that is not waited for may be however late.
+		l.delay(time.Hour, 3)
+		l.infer()
+		if s := l.c.Status()[3]; s.Lateness.P99 != -1 {
 			t.Errorf("%+v", s)
 		}
 	})
