@@ -292,7 +292,7 @@ func TestLinearIsValidated(t *testing.T) {
 		{"conv of another depth", conv(func(l *engine.Linear) { deepen(l); l.Conv.OD, l.Inner = 2, 32 }), false},
 		{"conv of a huge depth", conv(func(l *engine.Linear) {
 			deepen(l)
-			l.Conv.D, l.Conv.OD, l.Inner = 1<<30, 1<<30, 16<<(bits.UintSize-36)
+			l.Conv.D, l.Conv.OD, l.Inner = 1<<30, 1<<30, 1<<(bits.UintSize-32)
 		}), false},
 		{"conv of a huge filter", conv(func(l *engine.Linear) {
 			deepen(l)
