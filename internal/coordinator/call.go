@@ -148,6 +148,13 @@ func (l *call) scatter(number int, dst, x []byte, zero int32) {
 	for s := range most {
 		l.send(s, false)
 	}
+	if l.count(layer).hopeless {
+		for s := range most { // who lags after all, unless he is late and others can
+			if l.lags(s) && (l.holders[s].trust.full() || !c.heals(layer)) {
+				l.sendTo(s, false)
+			}
+		}
+	}
 	if most < layer.N() {
 		l.askMore(layer, false)
 	}
@@ -214,14 +221,46 @@ func sized(x []byte, n int) []byte {
 	return x[:n]
 }
 
-// maxBehind is how many asks that were given up a worker may have before it, and
-// be sent another one.
-const maxBehind = 2
+// How many asks that were given up a worker may have before it, and be sent
+// another one: few if it was late, many if all of them were merely not needed.
+const (
+	maxBehind       = 2
+	maxBehindOnTime = 16
+)
 
-// send sends ask number a to its worker, if that can take it at once; extra is
-// said of it. One that lags is not sent more until it has answered what it was
-// sent, unless nothing can take its place.
+// lags says whether the worker of ask a has to catch up first.
+func (l *call) lags(a int) bool {
+	l.mu.Lock()
+	m := l.asks[a].worker
+	l.mu.Unlock()
+	l.c.mu.Lock()
+	conn, behind := m.conn, m.behind
+	l.c.mu.Unlock()
+	if conn == nil {
+		return false
+	}
+	most := int64(maxBehind)
+	if m.trust.full() {
+		most = maxBehindOnTime
+	}
+	return int64(behind.Load())-int64(conn.Stats().Withdrawn) > most
+}
+
+// send is sendTo of a worker that does not lag.
 func (l *call) send(a int, extra bool) bool {
+	if l.lags(a) {
+		markLags.Pass()
+		l.mu.Lock()
+		l.asks[a].tried = true
+		l.mu.Unlock()
+		return false
+	}
+	return l.sendTo(a, extra)
+}
+
+// sendTo sends ask number a to its worker, if that can take it at once; extra is
+// said of it.
+func (l *call) sendTo(a int, extra bool) bool {
 	c := l.c
 	layer := &c.plan.Layers[l.layer]
 	l.mu.Lock()
@@ -233,10 +272,6 @@ func (l *call) send(a int, extra bool) bool {
 	ready := m.ready && m.shard == layer.Workers[s] && !m.quarantined.Load()
 	c.mu.Unlock()
 	if !ready {
-		return false
-	}
-	if c.heals(layer) && int64(behind.Load())-int64(conn.Stats().Withdrawn) > maxBehind {
-		markLags.Pass()
 		return false
 	}
 	part, blocks := layer.Slice(s), layer.Blocks(s)

@@ -37,6 +37,7 @@ func (l *call) limits(layer int, begin time.Time) limits {
 	c := l.c
 	pl := &c.plan.Layers[layer]
 	g := limits{begin: begin, long: patienceFirst}
+	apart := l.apart()
 	if !c.heals(pl) || c.cfg.Patience < 0 {
 		return g
 	}
@@ -45,15 +46,19 @@ func (l *call) limits(layer int, begin time.Time) limits {
 		long := time.Duration(float64(usual) * c.cfg.Patience)
 		g.long, brief = max(patienceFloor, long), max(graceFloor, long)
 	}
-	g.patience, g.brief = begin.Add(g.long), begin.Add(brief)
+	g.patience, g.brief = begin.Add(g.long+apart), begin.Add(brief+apart)
 	if c.cfg.Policy == Hedged {
 		// Of all of the k slices.
 		if usual, known := c.paces[layer].quantile(math.Pow(0.95, 1/float64(pl.K()))); known {
-			g.hedge = begin.Add(max(graceFloor, usual) + 1)
+			g.hedge = begin.Add(max(graceFloor, usual) + 1 + apart)
 		}
 	}
 	return g
 }
+
+// apart is added to the times until which a request waits, so that those that wait
+// alike do not wake at one instant: a simulation could not repeat their order.
+func (l *call) apart() time.Duration { return time.Duration(l.request % 64) }
 
 // next is when something is due, zero for never.
 func (g *limits) next(n standing) time.Time {
@@ -94,7 +99,7 @@ func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time)
 	heals := l.c.heals(layer)
 	if l.askMore(layer, late) || heals && l.askSpares(layer, late) {
 		if late {
-			g.begin, g.patience = now, now.Add(g.long)
+			g.begin, g.patience = now, now.Add(g.long) // now is apart
 			g.brief = g.patience
 		}
 		return true

@@ -93,7 +93,7 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 			return nil
 		case !n.short:
 			if grace.IsZero() {
-				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(g.begin))*c.cfg.Grace)))
+				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(g.begin))*c.cfg.Grace)) + l.apart())
 			}
 			worth := unchecked || n.hopeful && c.cfg.Grace >= 0
 			if !worth || !now.Before(grace) {

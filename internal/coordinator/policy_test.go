@@ -91,7 +91,7 @@ func (l *lab) inferAbout() (*coordinator.Answer, time.Duration) {
 	if err := l.c.Infer(context.Background(), in, &a); err != nil {
 		l.t.Fatalf("request %d: %v", a.Request, err)
 	}
-	return &a, time.Since(begin)
+	return &a, time.Since(begin).Round(time.Microsecond)
 }
 
 // Without redundancy a worker that hangs or is gone holds its requests up for

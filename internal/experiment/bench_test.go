@@ -45,12 +45,12 @@ func TestFlock(t *testing.T) {
 		plan    plan.Options
 		workers []int
 	}{
-		{"parity", plan.Options{Data: 3, Parity: 1}, []int{0, 3, 4, 4}},
+		{"parity", plan.Options{Data: 3, Parity: 1}, []int{0, 3, 4, 4, 4, 4}},
 		{"single layers", plan.Options{Data: 3, Parity: 1, Speeds: []float64{1, 1, 1, 2}, Memory: []int64{1e6, 1e6, 1e6, 1e6}, Layers: []plan.Setting{
 			{Node: "conv1", Split: plan.Spatial, Redundancy: plan.Inputs},
 			{Node: "fc1", Data: []int{0, 3}, Spare: []int{1}},
-		}}, []int{0, 3, 4, 4}},
-		{"replicate", plan.Options{Data: 2, Redundancy: plan.Replicate}, []int{0, 2, 4, 4}},
+		}}, []int{0, 3, 4, 4, 4, 4}},
+		{"replicate", plan.Options{Data: 2, Redundancy: plan.Replicate}, []int{0, 2, 4, 4, 4, 4}},
 		{"none", plan.Options{Data: 2, Redundancy: plan.None}, []int{0, 2}},
 	}
 	for _, test := range tests {
@@ -69,8 +69,11 @@ func TestFlock(t *testing.T) {
 					t.Errorf("%+v, want %d workers", r, test.workers[i])
 				}
 			}
-			if dead := reports[len(reports)-1]; test.name == "parity" && dead.Decoded == 0 {
+			if test.name == "parity" && reports[3].Decoded == 0 {
 				t.Error("nothing was decoded for the dead worker")
+			}
+			if len(reports) > 5 && !(reports[5].Cost.FLOPs < reports[2].Cost.FLOPs && reports[5].Cost.Bytes < reports[2].Cost.Bytes) {
+				t.Errorf("on failure costs %+v, always %+v", reports[5].Cost, reports[2].Cost)
 			}
 			if left, err := os.ReadDir(state); err != nil || len(left) > 0 {
 				t.Errorf("left behind: %v, %v", left, err)

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"starling/internal/coordinator"
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/input"
@@ -32,6 +33,7 @@ type FlockReport struct {
 	Latency  flock.Latency `json:"latency_ms"`
 	DecodeMs float64       `json:"decode_ms"` // mean of the requests
 	Ratio    float64       `json:"ratio"`     // of the medians, to that of one process
+	Cost     flock.Cost    `json:"cost"`      // of all requests
 }
 
 // flockRounds is how often each way of running gets its turn.
@@ -40,8 +42,8 @@ const flockRounds = 5
 // warmRequests come before those that count, and meet the fault.
 const warmRequests = 3
 
-// Flock runs a model in one process, split without redundancy, with it, and with
-// it while a worker is dead: in turn, so that what else this machine does meets
+// Flock runs a model in one process, split without redundancy, with it, with
+// it while a worker is dead, and with it by other policies: in turn, so that what else this machine does meets
 // all alike. build makes the graph anew for each.
 func Flock(ctx context.Context, build func() (*graph.Graph, error), c FlockConfig) (reports []*FlockReport, err error) {
 	// Speeds, memory and who holds what are of all workers.
@@ -59,6 +61,8 @@ func Flock(ctx context.Context, build func() (*graph.Graph, error), c FlockConfi
 		{"workers without redundancy", withPlan(c.Flock, bare)},
 		{"with redundancy", c.Flock},
 		{"with redundancy, w1 dead", dead},
+		{"redundancy hedged", withPolicy(c.Flock, coordinator.Hedged)},
+		{"redundancy on failure", withPolicy(c.Flock, coordinator.OnFailure)},
 	}
 	if c.Flock.Plan.Workers() <= bare.Workers() {
 		runs = runs[:2]
@@ -106,6 +110,7 @@ func Flock(ctx context.Context, build func() (*graph.Graph, error), c FlockConfi
 			case round > 0:
 				took[i] = append(took[i], r.Took...)
 				reports[i].Decoded += r.Decoded
+				reports[i].Cost.Add(r.Cost)
 				reports[i].DecodeMs += r.DecodeMs * float64(n) / float64(c.Requests)
 			}
 		}
@@ -117,6 +122,11 @@ func Flock(ctx context.Context, build func() (*graph.Graph, error), c FlockConfi
 	return reports, nil
 }
 
+func withPolicy(c flock.Config, policy string) flock.Config {
+	c.Policy = policy
+	return c
+}
+
 func withPlan(c flock.Config, p plan.Options) flock.Config {
 	c.Plan = p
 	return c
@@ -125,10 +135,11 @@ func withPlan(c flock.Config, p plan.Options) flock.Config {
 // PrintFlock writes the reports of one model as a table.
 func PrintFlock(w io.Writer, reports []*FlockReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "run\tworkers\trequests\tms: p50\tp90\tp99\tmax\t× one process\tdecoded slices\tdecoding ms\t")
+	fmt.Fprintln(t, "run\tworkers\trequests\tms: p50\tp90\tp99\tmax\t× one process\tdecoded slices\tdecoding ms\ta request: MB\tGFLOP\tJ, about\t")
 	for _, r := range reports {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t%.3f\t\n", r.Name, r.Workers, r.Requests,
-			r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.Max, r.Ratio, r.Decoded, r.DecodeMs)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t%.3f\t%.2f\t%.2f\t%.2f\t\n", r.Name, r.Workers, r.Requests,
+			r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.Max, r.Ratio, r.Decoded, r.DecodeMs,
+			float64(r.Cost.Bytes)/1e6/float64(r.Requests), float64(r.Cost.FLOPs)/1e9/float64(r.Requests), r.Cost.Joules/float64(r.Requests))
 	}
 	return t.Flush()
 }

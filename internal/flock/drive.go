@@ -36,9 +36,11 @@ type Report struct {
 	Decoded     int                        `json:"decoded"`        // slices recovered by parity
 	Late        int                        `json:"late"`           // results that were not waited for
 	Recomputed  int                        `json:"recomputed"`     // slices that the coordinator computed itself
+	Reasked     int                        `json:"reasked"`        // slices that a spare gave for a late worker
 	Wrong       uint64                     `json:"wrong_detected"` // results that arrived damaged, or that an audit found wrong
 	Latency     Latency                    `json:"latency_ms"`
 	DecodeMs    float64                    `json:"decode_ms"` // mean of all answered requests
+	Cost        Cost                       `json:"cost"`
 	FirstSHA256 string                     `json:"first_output_sha256"`
 	Restarted   int                        `json:"restarted,omitempty"`  // workers, in turn
 	Redundancy  *Redundancy                `json:"redundancy,omitempty"` // nil without workers
@@ -51,6 +53,27 @@ type Report struct {
 	// Took is the latency of each request in order; 0 for a lost one.
 	Took []time.Duration `json:"-"`
 }
+
+// Cost is what all requests took of the flock, for comparing policies.
+type Cost struct {
+	Bytes  uint64  `json:"bytes"`  // over the workers' links
+	FLOPs  int64   `json:"flops"`  // of split layers, asked for or computed at the coordinator
+	Joules float64 `json:"joules"` // about, from these; see below
+}
+
+// Add adds what other requests took.
+func (c *Cost) Add(other Cost) {
+	c.Bytes += other.Bytes
+	c.FLOPs += other.FLOPs
+	c.Joules += other.Joules
+}
+
+// Assumed of small devices: 5 W at 10 GFLOP/s, and 1 W more at 5 MB/s of WiFi, at
+// both ends. Real devices differ; the ratio of two runs does so less.
+const (
+	joulesPerFLOP = 0.5e-9
+	joulesPerByte = 400e-9
+)
 
 // Redundancy is coordinator.Health at the end of a run.
 type Redundancy struct {
@@ -67,6 +90,7 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &Report{Requests: load.Requests}
+	before := f.bytes()
 	var (
 		mu       sync.Mutex // guards r and the calls of Answered
 		decoding time.Duration
@@ -108,6 +132,8 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 			r.Answered++
 			r.Decoded += len(answer.Decoded)
 			r.Recomputed += len(answer.Recomputed)
+			r.Reasked += len(answer.Reasked)
+			r.Cost.FLOPs += answer.FLOPs
 			r.Late += answer.Late
 			decoding += answer.Decoding
 			if i == 0 {
@@ -148,10 +174,20 @@ func (f *Flock) Drive(ctx context.Context, load Load) (*Report, error) {
 	}
 	r.Latency = LatencyOf(r.Took)
 	r.Workers = f.Status()
+	r.Cost.Bytes = f.bytes() - before
+	r.Cost.Joules = joulesPerFLOP*float64(r.Cost.FLOPs) + joulesPerByte*float64(r.Cost.Bytes)
 	if f.Plan.N() > 0 {
 		h := f.Health()
 		r.Redundancy = &Redundancy{h.Planned, h.Least, h.Redundancy, h.Healed, milliseconds(h.Longest)}
 	}
 	r.Wrong = f.Damaged() + f.Coordinator.Wrong()
 	return r, nil
+}
+
+// bytes is how many went over the workers' links so far.
+func (f *Flock) bytes() (n uint64) {
+	for _, s := range f.Status() {
+		n += s.Bytes
+	}
+	return n
 }

@@ -34,6 +34,8 @@ type Config struct {
 	Speed       float64      // of the workers, for labs; see worker.Config
 	Faults      []Fault      // strike in the requests they name
 	Spares      int          // workers more than the plan has; see coordinator.Config
+	Policy      string       // when the cover is made use of; see there
+	Patience    float64      // with what is late; see there
 
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
@@ -119,7 +121,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
 		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency, Waiting: cfg.Waiting,
-		Audit: cfg.Audit, Grace: cfg.Grace, Spares: cfg.Spares, Log: cfg.Log,
+		Audit: cfg.Audit, Grace: cfg.Grace, Spares: cfg.Spares, Policy: cfg.Policy, Patience: cfg.Patience, Log: cfg.Log,
 		OnScatter: func(request uint64, layer int) {
 			f.faults.scattered(request, layer)
 			if cfg.OnScatter != nil {
