@@ -228,7 +228,8 @@ const (
 	maxBehindOnTime = 16
 )
 
-// lags says whether the worker of ask a has to catch up first.
+// lags says whether the worker of ask a has to catch up first, or is late and
+// was tried a moment ago.
 func (l *call) lags(a int) bool {
 	l.mu.Lock()
 	m := l.asks[a].worker
@@ -238,6 +239,9 @@ func (l *call) lags(a int) bool {
 	l.c.mu.Unlock()
 	if conn == nil {
 		return false
+	}
+	if m.late.Load() && !m.trial.due(time.Now()) {
+		return true
 	}
 	most := int64(maxBehind)
 	if m.trust.full() {

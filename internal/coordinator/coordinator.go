@@ -49,14 +49,16 @@ type Config struct {
 	// for this many times as long as the k-th took, if its worker was on time
 	// before. More decodes less in a healthy flock (undecoded results have the
 	// same bits as a local run), less answers sooner when a worker turns slow;
-	// a worker that overran its grace gets none until it is on time again.
-	// Default 1; negative takes the first k strictly.
+	// a worker that overran its grace gets none until it is on time again. It is
+	// 2 ms at least. Default 0.02: over radio somebody is always a little late,
+	// and waiting for him costs more than the whole of the code gains. Negative
+	// takes the first k strictly.
 	Grace float64
 	// Patience: what is not there after this many times the median that the
 	// layer's slices take is asked of a spare that holds it, or computed by the
 	// coordinator itself, beside who owes it: whoever is first. It is 50 ms at
 	// least, or 2 ms where workers must be waited for that were late before.
-	// Default 4 for layers that have a cover; those that have none wait without
+	// Default 2 for layers that have a cover; those that have none wait without
 	// end, and lose the request with a worker, unless it is set. Negative only
 	// gets otherwise what will not come.
 	Patience float64
@@ -65,7 +67,7 @@ type Config struct {
 	// Always.
 	Policy string
 	// Audit is the share of requests, 0 to 1, in which all n results of a layer
-	// that parity covers are waited for, as long as Grace allows, and checked
+	// that parity covers are waited for, as long as Patience allows, and checked
 	// against each other; who gave a wrong one is quarantined. Whatever is
 	// slow is waited for then. It needs results that are not rounded on the wire.
 	// Default 0.
@@ -181,11 +183,11 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		cfg.Waiting = 16 * cfg.Concurrency
 	}
 	if cfg.Grace == 0 {
-		cfg.Grace = 1
+		cfg.Grace = 0.02
 	}
 	reasks := cfg.Patience > 0
 	if cfg.Patience == 0 {
-		cfg.Patience = 4
+		cfg.Patience = 2
 	}
 	if cfg.Policy == "" {
 		cfg.Policy = Always

@@ -96,13 +96,16 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 				grace = now.Add(max(graceFloor, time.Duration(float64(now.Sub(g.begin))*c.cfg.Grace)) + l.apart())
 			}
 			worth := unchecked || n.hopeful && c.cfg.Grace >= 0
-			if !worth || !now.Before(grace) {
+			wake = grace
+			if unchecked && g.patience.After(grace) {
+				wake = g.patience
+			}
+			if !worth || !now.Before(wake) {
 				if worth {
 					markGrace.Pass()
 				}
 				return nil
 			}
-			wake = grace
 		case n.writing: // and says when it is done
 		case n.hopeless || g.due(n, now):
 			if err := ctx.Err(); err != nil {
@@ -196,10 +199,11 @@ func (l *call) settle(layer int, err error) {
 		case !p.open:
 		case err == nil && (l.missing > 0 || l.overtaken(pl, a)):
 			// Gone on without a result that might have come.
-			l.c.overdue(p.worker)
 			p.worker.lateness.given.Add(1)
 			l.answer.Late++
-			l.cancel(layer, p)
+			if !l.c.passOver(l.request, layer, p) {
+				l.cancel(layer, p)
+			}
 		default:
 			l.cancel(layer, p)
 		}

@@ -49,9 +49,10 @@ type member struct {
 
 	behind      *atomic.Int32 // asks on conn that were given up and not answered yet
 	trust       trust
-	late        atomic.Bool  // its last result was not in time
-	lateSince   atomic.Int64 // Unix nanoseconds
-	quarantined atomic.Bool  // a result of its was wrong: it gets no more work
+	trial       trial
+	late        atomic.Bool               // its last result was late: see trial
+	lateSince   atomic.Pointer[time.Time] // set where late is
+	quarantined atomic.Bool               // a result of its was wrong: it gets no more work
 
 	lateness                         lateness
 	answered, missed, decoded, wrong atomic.Int64
@@ -135,14 +136,13 @@ func (m *member) state(now time.Time) State {
 	}
 }
 
-// overdue notes that a result of m was not waited for.
+// overdue notes that a result of m was late.
 func (c *Coordinator) overdue(m *member) {
-	m.missed.Add(1)
-	m.trust.lose()
 	if m.late.Load() {
 		return
 	}
-	m.lateSince.Store(time.Now().UnixNano())
+	now := time.Now()
+	m.lateSince.Store(&now)
 	m.late.Store(true)
 	c.wake()
 }
@@ -151,6 +151,7 @@ func (c *Coordinator) overdue(m *member) {
 func (m *member) onTime() {
 	m.answered.Add(1)
 	m.trust.regain()
+	m.trial.reset()
 	m.late.Store(false)
 }
 
@@ -159,7 +160,7 @@ func (m *member) hung(now time.Time) bool {
 	return m.late.Load() && !now.Before(m.hungFrom())
 }
 
-func (m *member) hungFrom() time.Time { return time.Unix(0, m.lateSince.Load()).Add(hungAfter) }
+func (m *member) hungFrom() time.Time { return m.lateSince.Load().Add(hungAfter) }
 
 // Wrong is the number of results that audits found wrong.
 func (c *Coordinator) Wrong() (n uint64) {
@@ -373,8 +374,16 @@ func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
 	}
 	layer := &c.plan.Layers[h.Layer]
 	last := h.Slice < uint32(layer.N()) && h.Nth == uint32(layer.Blocks(int(h.Slice))-1)
-	if h.Type == frame.Failed || last {
-		behind.Add(-1)
+	if h.Type != frame.Failed && !last {
+		return
+	}
+	behind.Add(-1)
+	switch tried, late := m.trial.end(h, time.Now()); {
+	case late:
+		c.overdue(m)
+	case tried:
+		m.trust.regain()
+		m.late.Store(false)
 	}
 }
 

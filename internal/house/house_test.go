@@ -12,6 +12,7 @@ import (
 var rules = map[string]func([]source) []string{
 	"levels":          checkLevels,
 	"package comment": checkPackageComments,
+	"clocks":          checkClocks,
 	"length":          checkLength,
 	"text":            checkText,
 }
@@ -71,6 +72,11 @@ func TestRules(t *testing.T) {
 		{"coordinator and worker", "levels", map[string]string{
 			"internal/coordinator/a.go": `package coordinator; import "starling/internal/worker"`,
 		}, []string{"coordinator never imports worker"}},
+		{"time of day", "clocks", map[string]string{
+			"internal/link/a.go":      `package link; import "time"; var t = time.Now().Add(time.Second)`,
+			"internal/worker/a.go":    `package worker; import "time"; var t = time.Now().UnixNano()`,
+			"internal/flock/later.go": `package flock; import "time"; var t = time.Now().UTC()`,
+		}, []string{"internal/worker/a.go uses the wall clock, .UnixNano("}},
 		{"package without a level", "levels", map[string]string{
 			"internal/novel/a.go": `package novel`,
 			"internal/novel/b.go": `package novel`,

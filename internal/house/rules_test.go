@@ -243,3 +243,24 @@ func checkText(all []source) []string {
 	}
 	return broken
 }
+
+// timed are the packages that decide by how long something takes. A clock that is set
+// while they run, as by NTP after a boot without a battery, must not reach them.
+var timed = []string{"internal/link", "internal/worker", "internal/coordinator"}
+
+// wallClock is what looks at the time of day, or takes a time's monotonic reading away.
+var wallClock = regexp.MustCompile(`\.(Unix|UnixNano|UnixMilli|UnixMicro|UTC|Local|AddDate|Clock)\(|\btime\.(Date|Parse)\(`)
+
+// checkClocks returns a line for each use of the wall clock in a package that is timed.
+func checkClocks(all []source) []string {
+	var broken []string
+	for _, s := range all {
+		if !slices.Contains(timed, s.dir()) || s.test() {
+			continue
+		}
+		if found := wallClock.Find(s.text); found != nil {
+			broken = append(broken, fmt.Sprintf("%s uses the wall clock, %s…: times are compared by their monotonic reading, so that a clock may jump", s.name, found))
+		}
+	}
+	return broken
+}
