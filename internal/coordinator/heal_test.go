@@ -292,13 +292,11 @@ func TestSpareIsToldOtherwise(t *testing.T) {
 		}
 		next := func(want frame.Type) (frame.Header, string) {
 			t.Helper()
-			for {
-				h, payload, err := conn.Receive()
-				if err != nil || h.Type != want {
-					t.Fatalf("got %v, %v, want %v", h.Type, err, want)
-				}
-				return h, string(payload)
+			h, payload, err := conn.Receive()
+			if err != nil || h.Type != want {
+				t.Fatalf("got %v, %v, want %v", h.Type, err, want)
 			}
+			return h, string(payload)
 		}
 		next(frame.Welcome)
 		first, name := next(frame.Assign)
@@ -314,7 +312,7 @@ func TestSpareIsToldOtherwise(t *testing.T) {
 			t.Errorf("places %s", got)
 		}
 		conn.TrySend(frame.Header{Type: frame.Want, Layer: uint32(second.Request)}, nil)
-		if h, raw := next(frame.Chunk); h.Layer != uint32(second.Request) || int64(len(raw)) != l.infos[2].Size {
+		if h, raw := next(frame.Chunk); uint64(h.Layer) != second.Request || int64(len(raw)) != l.infos[2].Size {
 			t.Errorf("got %+v, %d bytes", h, len(raw))
 		}
 		conn.TrySend(frame.Header{Type: frame.Ready, Request: second.Request}, nil)

@@ -451,7 +451,7 @@ func (c *Coordinator) announce() {
 func (c *Coordinator) wanted(m *member, conn *link.Conn, version uint32) (shard.Info, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.conn != conn || uint32(m.version) != version || m.shard == none {
+	if m.conn != conn || m.version&math.MaxUint32 != uint64(version) || m.shard == none {
 		return shard.Info{}, false
 	}
 	return c.shards[m.shard], true

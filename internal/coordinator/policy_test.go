@@ -22,7 +22,7 @@ func TestPolicies(t *testing.T) {
 		{Data: 3, Parity: 1, Split: plan.Spatial},
 	} {
 		p := prepareBy(t, models["conv"](1), opt)
-		layers := time.Duration(len(p.plan.Layers))
+		layers := len(p.plan.Layers)
 		var always int64
 		for _, policy := range coordinator.Policies {
 			t.Run(opt.Split+" "+opt.Redundancy+" "+policy, func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestPolicies(t *testing.T) {
 					l.infer() // from which hedged knows the layers' times
 					l.infer()
 					a, took := l.infer()
-					if took != layers*each || len(a.Decoded)+len(a.Recomputed)+a.Late > 0 {
+					if took != time.Duration(layers)*each || len(a.Decoded)+len(a.Recomputed)+a.Late > 0 {
 						t.Errorf("healthy took %v: %+v", took, a)
 					}
 					if policy == coordinator.Always {
@@ -48,7 +48,7 @@ func TestPolicies(t *testing.T) {
 					l.machines[holder].halt()
 					synctest.Wait()
 					for range 3 {
-						if a, took := infer(); took != layers*each || len(a.Recomputed) > 0 {
+						if a, took := infer(); took != time.Duration(layers)*each || len(a.Recomputed) > 0 {
 							t.Errorf("one is gone, took %v: %+v", took, a)
 						}
 					}
@@ -65,7 +65,7 @@ func TestPolicies(t *testing.T) {
 					}[policy]
 					for i := range 6 {
 						a, took := infer()
-						if took > layers*most || len(a.Recomputed) > 0 {
+						if took > time.Duration(layers)*most || len(a.Recomputed) > 0 {
 							t.Errorf("request %d with one that hangs took %v: %+v", i, took, a)
 						}
 						if policy != coordinator.OnFailure {

@@ -110,7 +110,7 @@ func simulate(t *testing.T, seed uint64, together bool) (hash uint64) {
 	t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 		s := newScenario(t, seed)
 		s.together = together
-		dir, err := os.MkdirTemp(shardsDir, "")
+		dir, err := os.MkdirTemp(shardsDir, "") //nolint:usetesting // beside the shards of the other tests
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +218,7 @@ func newScenario(t *testing.T, seed uint64) *scenario {
 		clients: 1 + r.IntN(6), requests: 4 + r.IntN(12),
 		think:  time.Duration(r.IntN(100)) * time.Millisecond,
 		delay:  []time.Duration{time.Microsecond, time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond}[r.IntN(4)],
-		pause:  []time.Duration{5, 20, 60, 200}[r.IntN(4)] * time.Millisecond,
+		pause:  []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond, 200 * time.Millisecond}[r.IntN(4)],
 		buffer: []int{0, 0, 600}[r.IntN(3)],
 		own:    r.IntN(4) == 0,
 		cfg: coordinator.Config{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -200,16 +201,16 @@ func TestWideIntegers(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	bytes8, wide := []tensor.DType{tensor.Int8, tensor.Uint8}, []tensor.DType{tensor.Int16, tensor.Int32}
-	all := append(bytes8, wide...)
+	all := slices.Concat(bytes8, wide)
 	for _, input := range all {
 		for _, weights := range all {
 			for _, result := range []tensor.DType{tensor.Int32, tensor.Int64} {
 				l := engine.Linear{Op: "MatMul", Rows: 1 + r.IntN(40), Cols: 1 + r.IntN(200), Outer: 1 + 3*r.IntN(2), Inner: 1}
 				l.Integers = engine.Integers{Input: input, Weights: weights, Result: result}
-				switch {
-				case weights == tensor.Int8:
+				switch weights {
+				case tensor.Int8:
 					l.Integers.Zero = r.IntN(256) - 128
-				case weights == tensor.Uint8:
+				case tensor.Uint8:
 					l.Integers.Zero = r.IntN(256)
 				}
 				w, x := tensor.Alloc(l.WeightBytes()), tensor.Alloc(l.InputBytes())
@@ -238,7 +239,7 @@ func TestWideIntegers(t *testing.T) {
 					t.Fatal("stopped")
 				}
 				for i, want := range plainSums(l, w, x) {
-					if result == tensor.Int32 && tensor.View[int32](got)[i] != int32(want) ||
+					if result == tensor.Int32 && int64(tensor.View[int32](got)[i]) != int64(int32(want)) ||
 						result == tensor.Int64 && tensor.View[int64](got)[i] != want {
 						t.Fatalf("%+v: sum %d is not %d", l, i, want)
 					}

@@ -255,7 +255,6 @@ type turnOf struct {
 	took   []time.Duration
 	phases [][]time.Duration
 	air    airStat
-	asked  int
 }
 
 func (r *gatherRun) scenario(ctx context.Context, s gatherScenario, policies []gatherPolicy) ([]*Cell, error) {

@@ -20,8 +20,6 @@ func all(n int) span { return span{outer: 1, axis: 1, inner: n, end: 1} }
 
 func (s span) whole() bool { return s.begin == 0 && s.end == s.axis }
 
-func (s span) len() int { return s.outer * (s.end - s.begin) * s.inner }
-
 // at is the part of x that the span covers at outer index o.
 func (s span) at(x []byte, o int) []byte {
 	base := o * s.axis

@@ -217,7 +217,7 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 }
 
 func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) error {
-	if h.Layer != uint32(s.version) {
+	if uint64(h.Layer) != s.version&math.MaxUint32 {
 		return nil // of a shard that is not to be held any more
 	}
 	if s.incoming == nil || h.Request != uint64(s.incoming.Size()) {

@@ -138,8 +138,12 @@ func packChannels512(a *asm) {
 	for runs := range 4 {
 		name, doc := "packWholeAVX512", "packWholeAVX512 is packWholePortable; count is the number of taps. count and channels are at least 1."
 		args := []arg{
-			{"dst", "*float32", "DI"}, {"src", "*float32", "SI"}, {"taps", "*tap", "R9"}, {"count", "int", "R10"},
-			{"channels", "int", "R11"}, {"plane", "int", "R8"},
+			{"dst", "*float32", "DI"},
+			{"src", "*float32", "SI"},
+			{"taps", "*tap", "R9"},
+			{"count", "int", "R10"},
+			{"channels", "int", "R11"},
+			{"plane", "int", "R8"},
 		}
 		if runs > 0 {
 			name = fmt.Sprintf("packStripes%dAVX512", runs)

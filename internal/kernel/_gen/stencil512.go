@@ -13,8 +13,18 @@ func stencils512(a *asm) {
 }
 
 func stencil512(a *asm, size, stride int, most bool) {
-	args := []arg{{"dst", "*float32", "DI"}, {"src", "*float32", "SI"}, {"w", "*float32", "R8"}, {"patches", "*patch", "R9"}, {"count", "int", "CX"},
-		{"masks", "*uint16", "R10"}, {"line", "int", "R11"}, {"bias", "float32", "Z28"}, {"lo", "float32", "Z30"}, {"hi", "float32", "Z31"}}
+	args := []arg{
+		{"dst", "*float32", "DI"},
+		{"src", "*float32", "SI"},
+		{"w", "*float32", "R8"},
+		{"patches", "*patch", "R9"},
+		{"count", "int", "CX"},
+		{"masks", "*uint16", "R10"},
+		{"line", "int", "R11"},
+		{"bias", "float32", "Z28"},
+		{"lo", "float32", "Z30"},
+		{"hi", "float32", "Z31"},
+	}
 	kind := "Sums"
 	if most {
 		kind = "Max"
