@@ -13,6 +13,7 @@ import (
 	"starling/internal/coordinator"
 	"starling/internal/experiment"
 	"starling/internal/graph"
+	"starling/internal/parity"
 	"starling/internal/wire"
 )
 
@@ -23,7 +24,7 @@ func experimentCommand() *cobra.Command {
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(experimentFaultsCommand(), experimentGatherCommand())
+	cmd.AddCommand(experimentFaultsCommand(), experimentGatherCommand(), experimentSoakCommand())
 	return cmd
 }
 
@@ -174,5 +175,71 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 	f.Uint64Var(&c.Seed, "seed", 1, "of the random input, and of a network's weights")
 	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
 	f.BoolVar(&asJSON, "json", false, "print JSON, an array for each scenario")
+	return cmd
+}
+
+func experimentSoakCommand() *cobra.Command {
+	var c experiment.SoakConfig
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "soak",
+		Short: "Load many workers on this machine for long, while they fail in every way",
+		Long: `Runs the built-in digit network over worker processes on this machine. Requests
+arrive at random times, at a share of the rate that the flock answers without
+faults, while one worker after the other is killed, stopped, cut off, slowed, or
+damages its answers. It fails if a request was lost or answered wrongly, or if the
+coordinator's live memory grew. See docs/faults.md.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case c.Data < 2 || c.Data > parity.MaxData:
+				return usage(cmd, "--workers %d is not from 2 to %d", c.Data, parity.MaxData)
+			case c.Parity < 1 || c.Parity > parity.MaxParity || c.Parity > 1 && c.Data > parity.MaxCoded:
+				return usage(cmd, "--parity %d: there are 1 to %d, and 1 for more than %d workers", c.Parity, parity.MaxParity, parity.MaxCoded)
+			case c.Duration < time.Second || c.Duration > 1000*time.Hour:
+				return usage(cmd, "--duration %v is not from 1s to 1000h", c.Duration)
+			case !(c.Load > 0 && c.Load < 1):
+				return usage(cmd, "--load %v is not above 0 and below 1", c.Load)
+			case c.Every < 100*time.Millisecond || c.Every > time.Hour:
+				return usage(cmd, "--every %v is not from 100ms to 1h", c.Every)
+			case c.Clients < 1 || c.Clients > coordinator.MaxConcurrency:
+				return usage(cmd, "--clients %d is not from 1 to %d", c.Clients, coordinator.MaxConcurrency)
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			c.Command = []string{self, "worker"}
+			if err := makeStateDir(c.StateDir); err != nil {
+				return err
+			}
+			if !asJSON {
+				if err := experiment.PrintSoakHead(os.Stdout); err != nil {
+					return err
+				}
+				c.Sampled = func(s *experiment.SoakSample) error { return experiment.PrintSoak(os.Stdout, s) }
+			}
+			r, err := experiment.Soak(cmd.Context(), c)
+			switch {
+			case r == nil:
+			case asJSON:
+				err = errors.Join(err, printIndented(r))
+			default:
+				fmt.Printf("%d workers answered %.0f requests a second without faults; %.0f a second were sent\n", r.Workers, r.Capacity, r.Rate)
+			}
+			return withStateHint(err)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.IntVar(&c.Data, "workers", 63, "data slices K of each layer, a worker each")
+	f.IntVar(&c.Parity, "parity", 1, "parity workers R beside them")
+	f.DurationVar(&c.Duration, "duration", 30*time.Minute, "how long requests arrive")
+	f.Float64Var(&c.Load, "load", 0.8, "`SHARE` of the rate that is answered without faults")
+	f.DurationVar(&c.Every, "every", time.Second, "how often some worker fails, about, and for how long at most")
+	f.IntVar(&c.Clients, "clients", 4, "requests under way at once")
+	f.Uint64Var(&c.Seed, "seed", 1, "of the faults and arrivals")
+	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }

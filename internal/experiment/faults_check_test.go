@@ -29,3 +29,22 @@ func TestFaults(t *testing.T) {
 		t.Errorf("%d cells, not %d", len(cells), want)
 	}
 }
+
+// TestSoak is `starling experiment soak`, made short: it too fails by itself.
+func TestSoak(t *testing.T) {
+	c := experiment.SoakConfig{
+		Command: command, Data: 4, Parity: 1, Duration: 5 * time.Second, Load: 0.5,
+		Every: 300 * time.Millisecond, Clients: 4, StateDir: t.TempDir(),
+	}
+	r, err := experiment.Soak(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := 0
+	for _, s := range r.Samples {
+		faults += s.Faults
+	}
+	if faults == 0 {
+		t.Error("nothing failed")
+	}
+}

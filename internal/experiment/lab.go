@@ -38,14 +38,14 @@ func openLab(ctx context.Context, folder, prefix string, devices int) (l *lab, e
 		return nil, err
 	}
 	l = &lab{folder: folder, prefix: prefix, n: devices}
+	if err = l.script(ctx, "up", strconv.Itoa(devices)); err != nil {
+		return nil, err // it may be another's: not to be ended here
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
 		}
 	}()
-	if err = l.script(ctx, "up", strconv.Itoa(devices)); err != nil {
-		return l, err
-	}
 	// The air must move frames when they are due, whatever else is computed here.
 	run := filepath.Join(folder, "run"+prefix)
 	pid, err := os.ReadFile(filepath.Join(run, "emu.pid"))

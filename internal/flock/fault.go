@@ -215,6 +215,16 @@ func (f *Flock) Restart(i int, flags ...string) error {
 	return f.workers.start(i, flags...)
 }
 
+// PIDs are the workers' processes, dead ones too.
+func (f *Flock) PIDs() (pids []int) {
+	f.workers.mu.Lock()
+	defer f.workers.mu.Unlock()
+	for _, p := range f.workers.procs {
+		pids = append(pids, p.cmd.Process.Pid)
+	}
+	return pids
+}
+
 // Unstruck are the faults whose request did not come.
 func (f *Flock) Unstruck() []Fault {
 	f.faults.mu.Lock()
