@@ -223,10 +223,9 @@ func Faults(ctx context.Context, c FaultsConfig) (cells []*FaultCell, err error)
 }
 
 // check demands what is promised of flocks with redundancy: nothing lost,
-// nothing wrong. A copy can't tell which of two is right, so wrong answers are
-// parity's alone to find.
+// nothing wrong.
 func (c *FaultCell) check() error {
-	if c.Policy == "uncoded" || !c.coded && c.Fault == "wrong" {
+	if c.Policy == "uncoded" {
 		return nil
 	}
 	if c.Lost > 0 || c.Wrong > 0 {
