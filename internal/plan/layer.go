@@ -80,8 +80,11 @@ func (l *Layer) Held(j, begin, end int) (from, to int) {
 	return from - first, to - first
 }
 
-// SharesInput says whether every slice takes the layer's whole input.
-func (l *Layer) SharesInput() bool { return l.parts[0].in.whole() && l.parts[l.K()-1].in.whole() }
+// SharesInput says whether every slice takes the layer's whole input. A combination
+// of tiles is another, also where there is one tile: it has numbers of its own type.
+func (l *Layer) SharesInput() bool {
+	return l.Cover != Inputs && l.parts[0].in.whole() && l.parts[l.K()-1].in.whole()
+}
 
 // Input copies the part of the layer's input x that data slice j takes to dst, of
 // length Slice(j).InputBytes(). zero is the zero point of x, if that is of bytes.
