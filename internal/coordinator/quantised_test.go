@@ -154,14 +154,18 @@ func TestQuantisedSplits(t *testing.T) {
 	}
 	r := random(t)
 	decoded := 0 // slices
-	for i := range cases {
+	for i := 0; i < cases; {
 		g, opt := quantisedGraph(r), randomOptions(r)
+		if i%2 == 0 {
+			opt.Redundancy, opt.Split = plan.Parity, []string{plan.Auto, plan.Spatial}[r.IntN(2)]
+		}
 		if opt.Redundancy == plan.Parity {
 			opt.Parity = r.IntN(5)
 		}
 		if _, err := plan.New(g, opt); err != nil {
 			continue // that it can't be split so is tested in package plan
 		}
+		i++
 		p := prepareBy(t, g, opt)
 		patterns := sets(p.plan.N(), opt.Parity)
 		if opt.Redundancy == plan.None {
