@@ -121,8 +121,10 @@ func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time)
 }
 
 // doubtful says whether data result j may not come: somebody has yet to be asked
-// for it. With late that is so of all that is not there. mu is held.
+// for it. With late that is so of all that is not there.
 func (l *call) doubtful(layer *plan.Layer, j int, late bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for b := range layer.Blocks(j) {
 		switch l.state(layer, j, b) {
 		case lost:
@@ -142,10 +144,7 @@ func (l *call) askMore(layer *plan.Layer, late bool) bool {
 	asked := false
 	need := 0
 	for j := range layer.K() {
-		l.mu.Lock()
-		doubtful := l.doubtful(layer, j, late)
-		l.mu.Unlock()
-		if !doubtful {
+		if !l.doubtful(layer, j, late) {
 			continue
 		}
 		need++
@@ -191,10 +190,7 @@ func (l *call) hopedFor(a int) bool {
 func (l *call) askSpares(layer *plan.Layer, late bool) bool {
 	asked := false
 	for j := range layer.K() {
-		l.mu.Lock()
-		doubtful := l.doubtful(layer, j, late)
-		l.mu.Unlock()
-		if !doubtful {
+		if !l.doubtful(layer, j, late) {
 			continue
 		}
 		for _, m := range l.c.members {
