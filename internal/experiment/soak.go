@@ -189,34 +189,35 @@ func (s *soak) arrive(ctx, soaking context.Context, c SoakConfig, rate float64) 
 // ask asks until it is answered; being refused is being told to come again.
 func (s *soak) ask(ctx context.Context, digit int, due time.Time) {
 	var answer coordinator.Answer
+	err := s.f.Infer(ctx, s.inputs[digit:digit+1], &answer)
 	for {
-		err := s.f.Infer(ctx, s.inputs[digit:digit+1], &answer)
-		if busy, ok := errors.AsType[*coordinator.BusyError](err); ok {
-			s.mu.Lock()
-			s.sample.Refused++
-			s.mu.Unlock()
-			if pause(ctx, busy.RetryAfter) != nil {
-				return
-			}
-			continue
-		}
-		if ctx.Err() != nil {
-			return
+		busy, ok := errors.AsType[*coordinator.BusyError](err)
+		if !ok {
+			break
 		}
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.sample.Requests++
-		if err != nil {
-			s.sample.Lost++
+		s.sample.Refused++
+		s.mu.Unlock()
+		if pause(ctx, busy.RetryAfter) != nil {
 			return
 		}
-		s.took = append(s.took, time.Since(due))
-		s.sample.Decoded += len(answer.Decoded)
-		s.sample.Recomputed += len(answer.Recomputed)
-		if !same(answer.Outputs[0], s.want[digit], len(answer.Decoded) == 0) {
-			s.sample.Wrong++
-		}
+		err = s.f.Infer(ctx, s.inputs[digit:digit+1], &answer)
+	}
+	if ctx.Err() != nil {
 		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sample.Requests++
+	if err != nil {
+		s.sample.Lost++
+		return
+	}
+	s.took = append(s.took, time.Since(due))
+	s.sample.Decoded += len(answer.Decoded)
+	s.sample.Recomputed += len(answer.Recomputed)
+	if !same(answer.Outputs[0], s.want[digit], len(answer.Decoded) == 0) {
+		s.sample.Wrong++
 	}
 }
 
@@ -225,10 +226,7 @@ func (s *soak) ask(ctx context.Context, digit int, due time.Time) {
 func (s *soak) fail(ctx context.Context, c SoakConfig) error {
 	rng := rand.New(rand.NewPCG(c.Seed, 2))
 	lasts := func() time.Duration { return time.Duration((0.2 + 0.8*rng.Float64()) * float64(c.Every)) }
-	for {
-		if pause(ctx, time.Duration(rng.ExpFloat64()*float64(c.Every)/2)) != nil {
-			return nil
-		}
+	for pause(ctx, time.Duration(rng.ExpFloat64()*float64(c.Every)/2)) == nil {
 		w := rng.IntN(s.f.Plan.N())
 		how := frame.EmulateInfo{Speed: 1}
 		var err error
@@ -272,6 +270,7 @@ func (s *soak) fail(ctx context.Context, c SoakConfig) error {
 		s.sample.Faults++
 		s.mu.Unlock()
 	}
+	return nil
 }
 
 // take ends a sample and begins the next.
