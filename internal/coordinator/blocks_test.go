@@ -50,16 +50,17 @@ func TestBlocksMissDifferentWorkers(t *testing.T) {
 				if took != 0 || len(a.Recomputed) > 0 {
 					t.Errorf("%s: took %v: %+v", name, took, a)
 				}
-				seen := map[[2]int]bool{}
+				// Of a last block that only the highest slice has, the parity is as good.
+				seen, of := map[[2]int]bool{}, map[int]bool{}
 				for _, d := range a.Decoded {
-					if at := [2]int{d.Layer, d.Slice}; seen[at] || d.Worker > 1 {
+					at := [2]int{d.Layer, d.Slice}
+					if seen[at] {
 						t.Errorf("%s: decoded %+v", name, a.Decoded)
-					} else {
-						seen[at] = true
 					}
+					seen[at], of[d.Worker] = true, true
 				}
-				if len(a.Decoded) == 0 {
-					t.Errorf("%s: nothing decoded", name)
+				if !of[0] || !of[1] {
+					t.Errorf("%s: decoded %+v", name, a.Decoded)
 				}
 			}
 		})

@@ -19,8 +19,9 @@ type integerSums struct {
 	linear Linear
 	planes []integerPlane // of the weights
 	inputs int            // planes of the input
-	// scratches hold *integerScratch, for what has several planes.
-	scratches sync.Pool
+
+	mu   sync.Mutex // guards free
+	free []*integerScratch
 }
 
 // integerPlane is a layer whose weights the kernels take.
@@ -29,14 +30,33 @@ type integerPlane struct {
 	conv  *kernel.QuantConv
 }
 
+// integerScratch is what a layer of several planes needs while it is computed.
 type integerScratch struct {
 	sums []int32
 	x    []byte
 }
 
+// take is scratch that nobody else uses, until give.
+func (s *integerSums) take() *integerScratch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.free) - 1
+	if last < 0 {
+		return new(integerScratch)
+	}
+	scratch := s.free[last]
+	s.free = s.free[:last]
+	return scratch
+}
+
+func (s *integerSums) give(scratch *integerScratch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, scratch)
+}
+
 func newIntegerSums(l Linear, w []byte) *integerSums {
 	s := &integerSums{linear: l, inputs: l.Integers.Input.Size()}
-	s.scratches.New = func() any { return new(integerScratch) }
 	t := l.Integers.Weights
 	switch {
 	case t.Size() == 1:
@@ -87,8 +107,8 @@ func (s *integerSums) run(p *kernel.Pool, dst, x []byte, stop *atomic.Bool) bool
 	if s.inputs == 1 && len(s.planes) == 1 && l.Integers.Result == tensor.Int32 {
 		return s.planes[0].run(p, tensor.View[int32](dst), operandOf(l, x), l.Outer, stop)
 	}
-	scratch := s.scratches.Get().(*integerScratch)
-	defer s.scratches.Put(scratch)
+	scratch := s.take()
+	defer s.give(scratch)
 	scratch.sums = sized(scratch.sums, l.OutputLen())
 	clear(dst)
 	for i := range s.inputs {
