@@ -3,10 +3,8 @@
 package coordinator_test
 
 import (
-	"compress/gzip"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,15 +159,11 @@ func mnistLabels(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
+	labels, err := input.ReadIDXLabels(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b[8:] // behind the IDX header of one axis
+	return labels
 }
 
 func simplified(t *testing.T, file string) *graph.Graph {

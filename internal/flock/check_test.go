@@ -4,10 +4,8 @@ package flock_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"os"
@@ -153,15 +151,11 @@ func mnistLabels(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
+	labels, err := input.ReadIDXLabels(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b[8:] // behind the IDX header of one axis
+	return labels
 }
 
 // TestSqueezeNetVector runs the model's own test vector, which ONNX Runtime
