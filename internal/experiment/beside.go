@@ -23,16 +23,20 @@ import (
 	"starling/internal/rewrite"
 )
 
-// besideRounds is how often Beside and its yardstick take turns: this machine may
-// be slower for a while, but for both.
-const besideRounds = 7
+// How Beside and its yardstick take turns: often and shortly, because a machine that
+// others use too is faster and slower from one second to the next.
+const (
+	besideRounds = 21
+	besideTurn   = 100 * time.Millisecond // about; as many requests as take it
+	fewest       = 3                      // requests of a turn
+)
 
 // settle is how long a turn here goes on before it counts: threads of the yardstick
 // keep looking for work, each on a CPU, after its own turn.
-const settle = 100 * time.Millisecond
+const settle = 50 * time.Millisecond
 
 // Ratio is a model's time here beside that of a yardstick: medians of the rounds'
-// medians.
+// medians, and of the rounds' ratios.
 type Ratio struct {
 	Model     string  `json:"model"`
 	MS        float64 `json:"ms"`
@@ -83,14 +87,19 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 		return nil, err
 	}
 	s := p.NewSession()
-	if _, err := s.Run(ctx, nil, inputs); err != nil { // warm
-		return nil, err
+	for range 2 { // warm
+		start := time.Now()
+		if _, err := s.Run(ctx, nil, inputs); err != nil {
+			return nil, err
+		}
+		c.Requests = min(c.Requests, max(fewest, int(besideTurn/time.Since(start))))
 	}
 	var flops float64 // of a request
 	for _, n := range g.Nodes {
 		flops += float64(graph.FLOPs(g, n))
 	}
 	var ours, theirs [besideRounds]time.Duration
+	var ratios [besideRounds]float64
 	fastest, peak := time.Duration(math.MaxInt64), 0.0
 	took := make([]time.Duration, c.Requests)
 	for round := range besideRounds {
@@ -111,10 +120,13 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 		if theirs[round], err = other.measure(c.Requests); err != nil {
 			return nil, err
 		}
+		ratios[round] = float64(ours[round]) / float64(theirs[round])
 	}
-	a, b := float64(median(ours[:])), float64(median(theirs[:]))
+	a := float64(median(ours[:]))
 	share := flops / float64(fastest) / peak
-	return &Ratio{MS: a / 1e6, Yardstick: b / 1e6, Ratio: a / b, GFLOPS: flops / a, Share: share}, nil
+	return &Ratio{
+		MS: a / 1e6, Yardstick: float64(median(theirs[:])) / 1e6, Ratio: median(ratios[:]), GFLOPS: flops / a, Share: share,
+	}, nil
 }
 
 func writeModel(path string, g *graph.Graph) error {

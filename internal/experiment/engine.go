@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -145,9 +146,10 @@ func randomInputs(g *graph.Graph, seed uint64) []*tensor.Tensor {
 	return inputs
 }
 
-func median(took []time.Duration) time.Duration {
-	slices.Sort(took)
-	return took[len(took)/2]
+// median sorts values.
+func median[T cmp.Ordered](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 func (m Machine) node(g *graph.Graph, n *graph.Node, took time.Duration) NodeReport {
