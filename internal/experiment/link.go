@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -26,7 +27,15 @@ type LinkReport struct {
 	Link     flock.Latency `json:"link_ms"`
 	Plain    flock.Latency `json:"plain_ms"`
 	Ratio    float64       `json:"ratio"` // of the medians, link to plain
+	// The CPU is what an end spends on a frame, sent or received: a quarter of what
+	// this process, both ends, spends on a round trip, by getrusage(2).
+	LinkCPU  float64 `json:"link_cpu_us"`
+	PlainCPU float64 `json:"plain_cpu_us"`
 }
+
+// linkTurn is how many trips of a kind follow each other: so many that what the
+// scheduler still does for the other kind does not count.
+const linkTurn = 50
 
 // Link measures round trips of size bytes each way.
 func Link(ctx context.Context, size, requests int) (r *LinkReport, err error) {
@@ -42,32 +51,68 @@ func Link(ctx context.Context, size, requests int) (r *LinkReport, err error) {
 	defer func() { err = errors.Join(err, p.close()) }()
 	out := make([]byte, size)
 	var took [2][]time.Duration
-	for i := range requests + requests/10 + 1 {
-		for k, trip := range []func([]byte) error{l.trip, p.trip} {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			begin := time.Now()
-			if err := trip(out); err != nil {
+	var spent [2]time.Duration
+	ends := []*echo{l, p}
+	warm := requests/10 + 1
+	for _, e := range ends {
+		if _, err := e.trips(ctx, out, warm, nil); err != nil {
+			return nil, err
+		}
+	}
+	for done := 0; done < requests; done += linkTurn {
+		for k, e := range ends {
+			before, err := cpuTime()
+			if err != nil {
 				return nil, err
 			}
-			if i > requests/10 { // else it warms up
-				took[k] = append(took[k], time.Since(begin))
+			if took[k], err = e.trips(ctx, out, min(linkTurn, requests-done), took[k]); err != nil {
+				return nil, err
 			}
+			after, err := cpuTime()
+			if err != nil {
+				return nil, err
+			}
+			spent[k] += after - before
 		}
 	}
 	r = &LinkReport{Bytes: size, Requests: requests, Link: flock.LatencyOf(took[0]), Plain: flock.LatencyOf(took[1])}
 	r.Ratio = r.Link.P50 / r.Plain.P50
+	frames := 4e3 * float64(requests) // times the nanoseconds of a microsecond
+	r.LinkCPU, r.PlainCPU = float64(spent[0])/frames, float64(spent[1])/frames
 	return r, nil
+}
+
+// trips makes n round trips and adds what each took.
+func (e *echo) trips(ctx context.Context, out []byte, n int, took []time.Duration) ([]time.Duration, error) {
+	for range n {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		begin := time.Now()
+		if err := e.trip(out); err != nil {
+			return nil, err
+		}
+		took = append(took, time.Since(begin))
+	}
+	return took, nil
+}
+
+// cpuTime is what this process has computed so far, in the system too.
+func cpuTime() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("getrusage: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // PrintLinks writes reports as a table.
 func PrintLinks(w io.Writer, reports []*LinkReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "KiB each way\ttrips\tlink µs: p50\tp99\tmax\tTCP µs: p50\tp99\tmax\tlink/TCP\t")
+	fmt.Fprintln(t, "KiB each way\ttrips\tlink µs: p50\tp99\tmax\tTCP µs: p50\tp99\tmax\tlink/TCP\tCPU µs a frame: link\tTCP\t")
 	for _, r := range reports {
-		fmt.Fprintf(t, "%.0f\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", float64(r.Bytes)/1024, r.Requests,
-			1e3*r.Link.P50, 1e3*r.Link.P99, 1e3*r.Link.Max, 1e3*r.Plain.P50, 1e3*r.Plain.P99, 1e3*r.Plain.Max, r.Ratio)
+		fmt.Fprintf(t, "%.0f\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.1f\t%.1f\t\n", float64(r.Bytes)/1024, r.Requests,
+			1e3*r.Link.P50, 1e3*r.Link.P99, 1e3*r.Link.Max, 1e3*r.Plain.P50, 1e3*r.Plain.P99, 1e3*r.Plain.Max, r.Ratio, r.LinkCPU, r.PlainCPU)
 	}
 	return t.Flush()
 }
