@@ -171,6 +171,7 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 	f.DurationVar(&c.Slice, "slice", 15*time.Millisecond, "that a device computes a slice")
 	f.StringVar(&encoding, "wire", "f32", "inputs and results on the link: "+strings.Join(wire.Names(), ", "))
 	f.Float64Var(&c.Grace, "grace", 0, "of the coordinator, in times of the k-th arrival (0: its default; negative: none)")
+	f.Float64Var(&c.Patience, "patience", 0, "of the coordinator of a flock with redundancy, in times of the median of a slice (0: its default; negative: none)")
 	f.IntVar(&c.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
 	f.Uint64Var(&c.Seed, "seed", 1, "of the random input, and of a network's weights")
 	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")

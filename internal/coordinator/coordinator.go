@@ -84,7 +84,10 @@ type Config struct {
 	// OnScatter, if set, is called in each request when a split layer's input
 	// has been handed to the workers. It must not block.
 	OnScatter func(request uint64, layer int)
-	Log       *slog.Logger // nil logs nothing
+	// Slice, for labs: computing a slice here takes so long at least, by sleeping,
+	// as it does at a worker of that setting. Default 0.
+	Slice time.Duration
+	Log   *slog.Logger // nil logs nothing
 }
 
 // The most that Config.Concurrency and Config.Spares may be.
@@ -245,7 +248,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		c.pool.Close()
 		return nil, err
 	}
-	c.local = newFallback(g, p)
+	c.local = newFallback(g, p, cfg.Slice)
 	for i := range p.N() + cfg.Spares {
 		m := &member{number: i, name: fmt.Sprintf("w%d", i+1), place: none, shard: none, since: time.Now()}
 		if i < p.N() {

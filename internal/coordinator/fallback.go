@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"starling/internal/engine"
 	"starling/internal/graph"
@@ -20,6 +21,7 @@ type fallback struct {
 	g     *graph.Graph
 	plan  *plan.Plan
 	nodes [][]*graph.Node // by layer
+	slice time.Duration   // see Config
 
 	mu      sync.Mutex               // guards the fields below
 	weights map[int][]byte           // of whole layers: a view of the graph's, or a copy of its own
@@ -27,9 +29,9 @@ type fallback struct {
 	rows    map[int][][]float64      // see norms
 }
 
-func newFallback(g *graph.Graph, p *plan.Plan) *fallback {
+func newFallback(g *graph.Graph, p *plan.Plan, slice time.Duration) *fallback {
 	f := &fallback{
-		g: g, plan: p, nodes: p.Nodes(g),
+		g: g, plan: p, nodes: p.Nodes(g), slice: slice,
 		weights: make(map[int][]byte), blocks: make(map[[3]int]*engine.Slice),
 		rows: make(map[int][][]float64),
 	}
@@ -43,8 +45,16 @@ func (f *fallback) compute(pool *kernel.Pool, layer, j, b int, input []byte, mem
 	if err != nil {
 		return false, err
 	}
-	*memory = sized(*memory, f.plan.Layers[layer].Block(j, b).OutputBytes())
-	return block.Run(pool, *memory, input, stop), nil
+	pl := &f.plan.Layers[layer]
+	size := pl.Block(j, b).OutputBytes()
+	*memory = sized(*memory, size)
+	ends := time.Now().Add(f.slice * time.Duration(size) / time.Duration(pl.Slice(j).OutputBytes()))
+	done := block.Run(pool, *memory, input, stop)
+	for rest := time.Until(ends); done && f.slice > 0 && rest > 0; rest = time.Until(ends) {
+		time.Sleep(min(rest, time.Millisecond))
+		done = stop == nil || !stop.Load()
+	}
+	return done, nil
 }
 
 func (f *fallback) block(layer, j, b int) (*engine.Slice, error) {

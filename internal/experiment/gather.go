@@ -31,9 +31,10 @@ type GatherConfig struct {
 	Policies  []string      // by name; nil is all
 	Requests  int           // of each cell
 	Turn      int           // requests that a policy has before the next one's turn
-	Slice     time.Duration // that a device computes a slice
+	Slice     time.Duration // that a device computes a slice, and the coordinator
 	Threads   int           // of the coordinator
 	Grace     float64       // see coordinator.Config
+	Patience  float64       // the same, of policies with redundancy
 	Wire      wire.Encoding // of all policies
 	Seed      uint64        // of the random input
 	StateDir  string
@@ -52,6 +53,7 @@ type Cell struct {
 	Decoded    int           `json:"decoded"`
 	Recomputed int           `json:"recomputed"`
 	Late       int           `json:"late"`
+	MFLOP      float64       `json:"mflop"` // asked of workers or computed by the coordinator for split layers, a request
 	Latency    flock.Latency `json:"latency_ms"`
 	// Phases are medians: until the first split layer's input is sent, then from
 	// one such layer to the next or the end.
@@ -226,8 +228,13 @@ func (r *gatherRun) start(ctx context.Context, build func() (*graph.Graph, error
 	}
 	w := &watch{}
 	p.options.Wire = r.c.Wire
+	patience := r.c.Patience
+	if p.options.Redundancy == plan.None {
+		patience = 0
+	}
 	f, err := flock.Start(ctx, g, flock.Config{
-		Plan: p.options, Threads: r.c.Threads, Grace: r.c.Grace, StateDir: r.c.StateDir, Listener: listener, OnScatter: w.scattered,
+		Plan: p.options, Threads: r.c.Threads, Grace: r.c.Grace, Patience: patience, Slice: r.c.Slice,
+		StateDir: r.c.StateDir, Listener: listener, OnScatter: w.scattered,
 		WorkerCommand: func(i int) []string {
 			slice := r.c.Slice
 			if i == 0 {
@@ -355,6 +362,7 @@ func (r *gatherRun) ask(ctx context.Context, i int, cell *Cell) (time.Duration, 
 			cell.Decoded += len(answer.Decoded)
 			cell.Recomputed += len(answer.Recomputed)
 			cell.Late += answer.Late
+			cell.MFLOP += float64(answer.FLOPs) / 1e6 / float64(cell.Requests)
 			// How far rounding on the wire goes is in docs/link.md.
 			if r.c.Wire == wire.F32 && !same(answer.Outputs[0], r.want, len(answer.Decoded) == 0) {
 				cell.Wrong++
@@ -487,11 +495,11 @@ func (w *watch) phases(begin, end time.Time) (out []time.Duration) {
 // PrintCells writes one scenario's cells as a table.
 func PrintCells(w io.Writer, cells []*Cell) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "scenario\tpolicy\trequests\tfailed\tlost\twrong\tms: p50\tp90\tp99\tp99.9\tmax\tdecoded\trecomputed\tlate\tphases\tair ms\tframes\tbound\t")
+	fmt.Fprintln(t, "scenario\tpolicy\trequests\tfailed\tlost\twrong\tms: p50\tp90\tp99\tp99.9\tmax\tdecoded\trecomputed\tlate\tMFLOP\tphases\tair ms\tframes\tbound\t")
 	for _, c := range cells {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t\n", c.Scenario, c.Policy, c.Requests,
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t%d\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t\n", c.Scenario, c.Policy, c.Requests,
 			c.Failed, c.Lost, c.Wrong, c.Latency.P50, c.Latency.P90, c.Latency.P99, c.Latency.P999, c.Latency.Max,
-			c.Decoded, c.Recomputed, c.Late, c.Phases, c.AirMs, c.AirFrames, c.Bound)
+			c.Decoded, c.Recomputed, c.Late, c.MFLOP, c.Phases, c.AirMs, c.AirFrames, c.Bound)
 	}
 	return t.Flush()
 }

@@ -36,6 +36,8 @@ type Config struct {
 	Spares      int          // workers more than the plan has; see coordinator.Config
 	Policy      string       // when the cover is made use of; see there
 	Patience    float64      // with what is late; see there
+	// Slice, for labs, is how long the coordinator computes a slice; see there.
+	Slice time.Duration
 
 	// Command starts a worker; flags are appended. Default: this program's
 	// file and "worker".
@@ -121,7 +123,7 @@ func Start(ctx context.Context, g *graph.Graph, cfg Config) (f *Flock, err error
 	token := rand.Text()
 	f.Coordinator, err = coordinator.New(g, p, infos, coordinator.Config{
 		Token: token, Threads: cfg.Threads, Concurrency: cfg.Concurrency, Waiting: cfg.Waiting,
-		Audit: cfg.Audit, Grace: cfg.Grace, Spares: cfg.Spares, Policy: cfg.Policy, Patience: cfg.Patience, Log: cfg.Log,
+		Audit: cfg.Audit, Grace: cfg.Grace, Spares: cfg.Spares, Policy: cfg.Policy, Patience: cfg.Patience, Slice: cfg.Slice, Log: cfg.Log,
 		OnScatter: func(request uint64, layer int) {
 			f.faults.scattered(request, layer)
 			if cfg.OnScatter != nil {
