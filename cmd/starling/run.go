@@ -67,7 +67,7 @@ uniform random tensor in [-1, 1) is used.`,
 	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
 	f.IntVar(&o.config.Spares, "spares", 0, "workers more than the plan needs: one takes the place of a lost, hung or lying one")
 	f.StringVar(&o.config.Policy, "policy", "always", "when parity is asked for: always; hedged, when a slice is later than usual; or on-failure, when one will not come")
-	f.Float64Var(&o.config.Patience, "patience", 0, "compute elsewhere what is not there after so many times a slice's usual time; 0 is 2, and never with --redundancy none")
+	f.Float64Var(&o.config.Patience, "patience", 0, "compute elsewhere what is not there after so many times a slice's usual time; 0 is 1.5, and never with --redundancy none")
 	f.BoolVar(&o.restart, "rolling-restart", false, "restart all workers meanwhile, one after the other")
 	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1, wrong:w1; repeatable")
 	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")

@@ -57,8 +57,11 @@ type Config struct {
 	// Patience: what is not there after this many times the median that the
 	// layer's slices take is asked of a spare that holds it, or computed by the
 	// coordinator itself, beside who owes it: whoever is first. It is 50 ms at
-	// least, or 2 ms where workers must be waited for that were late before.
-	// Default 2 for layers that have a cover; those that have none wait without
+	// least, or 2 ms where workers must be waited for that were late before. Where a
+	// worker is gone or left out, and so all others are needed, the coordinator
+	// computes what it owes already when a quarter of the slices usually are there,
+	// if no other request is in flight and Policy is Always.
+	// Default 1.5 for layers that have a cover; those that have none wait without
 	// end, and lose the request with a worker, unless it is set. Negative only
 	// gets otherwise what will not come.
 	Patience float64
@@ -190,7 +193,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 	}
 	reasks := cfg.Patience > 0
 	if cfg.Patience == 0 {
-		cfg.Patience = 2
+		cfg.Patience = 1.5
 	}
 	if cfg.Policy == "" {
 		cfg.Policy = Always
@@ -433,6 +436,13 @@ func (c *Coordinator) finish(l *call) {
 	defer c.mu.Unlock()
 	delete(c.calls, l.answer.Request)
 	l.answer = nil
+}
+
+// alone says whether just one request is in flight.
+func (c *Coordinator) alone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.calls) == 1
 }
 
 // goWith runs f in a goroutine that Close waits for, with a context that ends

@@ -27,6 +27,7 @@ var Policies = []string{Always, Hedged, OnFailure}
 type limits struct {
 	begin    time.Time     // of the wait: what was waited in vain before does not count
 	hedge    time.Time     // for slices that were kept back
+	standIn  time.Time     // of the coordinator, in the place of who is gone or left out
 	patience time.Time     // with what does not come
 	brief    time.Time     // the same, with workers that were late before
 	long     time.Duration // of patience
@@ -47,6 +48,9 @@ func (l *call) limits(layer int, begin time.Time) limits {
 		g.long, brief = max(patienceFloor, long), max(graceFloor, long)
 	}
 	g.patience, g.brief = begin.Add(g.long+apart), begin.Add(brief+apart)
+	if first, known := c.paces[layer].quantile(0.25); known && c.cfg.Policy == Always {
+		g.standIn = begin.Add(max(graceFloor, first) + 1 + apart)
+	}
 	if c.cfg.Policy == Hedged {
 		// Of all of the k slices.
 		if usual, known := c.paces[layer].quantile(math.Pow(0.95, 1/float64(pl.K()))); known {
@@ -66,16 +70,25 @@ func (g *limits) next(n standing) time.Time {
 	if n.slow {
 		at = g.brief
 	}
-	if !g.hedge.IsZero() && (at.IsZero() || g.hedge.Before(at)) {
-		at = g.hedge
+	at = sooner(at, g.hedge)
+	if n.tight {
+		at = sooner(at, g.standIn)
 	}
 	return at
 }
 
-func (g *limits) due(n standing, now time.Time) bool {
-	at := g.next(n)
-	return !at.IsZero() && !now.Before(at)
+// sooner is the earlier of two times, either of which may be never: zero.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
+
+// over says whether it is that time; never is never over.
+func over(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+func (g *limits) due(n standing, now time.Time) bool { return over(g.next(n), now) }
 
 // heals says whether what a layer's workers do not give is got otherwise: by its
 // cover, or as Config.Patience was set.
@@ -86,13 +99,24 @@ func (c *Coordinator) heals(layer *plan.Layer) bool { return layer.Cover != plan
 // worker that owes it; at last the coordinator itself, beside those who were
 // asked before. It is false if nobody is left.
 func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time) bool {
-	hedge := !g.hedge.IsZero() && !now.Before(g.hedge)
+	hedge, standIn := over(g.hedge, now), n.tight && over(g.standIn, now)
 	g.hedge = time.Time{}
+	if standIn {
+		g.standIn = time.Time{}
+	}
 	late := g.due(n, now)
 	if hedge && !late && !n.hopeless {
 		if l.askMore(layer, true) {
 			markHedge.Pass()
 			g.begin = now
+		}
+		return true
+	}
+	if standIn && !late && !n.hopeless {
+		if l.c.alone() && !l.askSpares(layer, false) {
+			markStandIn.Pass()
+			g.helping = standInHelp
+			l.help(g.helping)
 		}
 		return true
 	}
@@ -110,7 +134,7 @@ func (l *call) escalate(layer *plan.Layer, g *limits, n standing, now time.Time)
 	case late:
 		markLate.Pass()
 		*g = limits{begin: now, helping: lateHelp}
-	case g.helping == never:
+	case g.helping < goneHelp:
 		markGone.Pass()
 		g.helping = goneHelp
 	default:

@@ -13,6 +13,7 @@ type standing struct {
 	short    bool // of some, fewer than k results are there
 	writing  bool // of all those, results that are being written complete k
 	hopeless bool // of some, fewer than k will be there
+	tight    bool // of some, a data result is lost and just k will be there
 	slow     bool // of some, k will be there only by workers that were late before
 	missing  bool // some of the data is not there
 	hopeful  bool // some of that may still come from a worker that was on time before
@@ -26,7 +27,7 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 	k := layer.K()
 	n.all, n.complete, n.writing = true, true, true
 	for b := range l.blocks {
-		have, busy, open, soon := 0, 0, 0, 0
+		have, busy, open, soon, gone := 0, 0, 0, 0, 0
 		for u := range layer.Results() {
 			switch l.state(layer, u, b) {
 			case arrived:
@@ -42,6 +43,9 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 				}
 			case lost:
 				n.all = false
+				if u < k {
+					gone++
+				}
 				if l.helping > never && u < k {
 					open++
 					soon++
@@ -54,6 +58,7 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 			n.short = true
 			n.writing = n.writing && have+busy >= k
 			n.hopeless = n.hopeless || have+busy+open < k
+			n.tight = n.tight || gone > 0 && have+busy+open == k
 			n.slow = n.slow || have+busy+soon < k
 		}
 	}
@@ -117,6 +122,9 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 			continue
 		default:
 			wake = g.next(n)
+			if g.helping > never {
+				l.help(g.helping) // also with what was lost since
+			}
 		}
 		if !wake.IsZero() {
 			l.timer.Reset(max(wake.Sub(now), 0))

@@ -288,7 +288,7 @@ func TestTooFewWorkers(t *testing.T) {
 }
 
 // Two workers hang with their connections alive. Patience ends the wait each
-// time, and does not grow with it. It is four times a layer's usual time, at
+// time, and does not grow with it. It is 1.5 times a layer's usual time, at
 // least 50 ms, or 2 ms once they are known to be late, and 5 s in the first
 // request; then, as the coordinator computes one slice in no time, comes the
 // least grace for the other, 2 ms. Three layers.
@@ -340,9 +340,9 @@ func TestSlowerFlock(t *testing.T) {
 		l.start()
 		l.delay(100*time.Millisecond, l.all()...)
 		l.infer()
-		l.delay(190*time.Millisecond, l.all()...)
+		l.delay(140*time.Millisecond, l.all()...)
 		a, took := l.infer()
-		if took != 570*time.Millisecond || len(a.Recomputed) != 0 {
+		if took != 420*time.Millisecond || len(a.Recomputed) != 0 {
 			t.Errorf("took %v: %+v", took, a)
 		}
 	})

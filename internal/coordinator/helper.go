@@ -19,9 +19,10 @@ type helper struct {
 type help uint8
 
 const (
-	never    help = iota
-	goneHelp      // so much of what will not come that k results can be there
-	lateHelp      // also what only might come, until k results are there
+	never       help = iota
+	standInHelp      // so much of what will not come that one result more can be there than is needed
+	goneHelp         // so much of what will not come that k results can be there
+	lateHelp         // also what only might come, until k results are there
 )
 
 // help has the helper compute, until it is not needed or the layer is settled.
@@ -94,16 +95,19 @@ func (h *helper) compute(l *call) bool {
 	return true
 }
 
-// owed is a block that the layer under way is short of: of those that will not
-// come, else, if it is late, of workers that were late before, else of any. mu
-// is held.
+// owed is a block of the layer under way that is to be computed here: of those that
+// will not come, else, if it is late, of workers that were late before, else of
+// any. mu is held.
 func (l *call) owed() (slice, block int) {
 	slice = none
 	if l.layer == none || l.helping == never {
 		return slice, 0
 	}
 	layer := &l.c.plan.Layers[l.layer]
-	k := layer.K()
+	k, need := layer.K(), layer.K()
+	if l.helping == standInHelp {
+		need++
+	}
 	best := 0
 	for b := range l.blocks {
 		if l.have[b] >= k {
@@ -111,19 +115,19 @@ func (l *call) owed() (slice, block int) {
 		}
 		likely := 0
 		for u := range layer.Results() {
-			if state := l.state(layer, u, b); state != lost && (state != pending || l.helping == goneHelp) {
+			if state := l.state(layer, u, b); state != lost && (state != pending || l.helping < lateHelp) {
 				likely++
 			}
 		}
-		if likely >= k {
+		if likely >= need {
 			continue
 		}
 		for j := range k {
 			rank := 0
-			switch l.state(layer, j, b) {
-			case lost:
+			switch state := l.state(layer, j, b); {
+			case state == lost:
 				rank = 3
-			case pending:
+			case state == pending && l.helping == lateHelp:
 				rank = 2
 				if l.promised(layer, j, b) {
 					rank = 1
