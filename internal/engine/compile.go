@@ -329,7 +329,10 @@ func (c *compiler) node(n *graph.Node) error {
 		return nil
 	}
 	c.current = n
-	if _, ok := c.opt.Split[n.Name]; ok {
+	if number, ok := c.opt.Split[n.Name]; ok {
+		if n.Domain == graph.StageDomain {
+			return c.stage(number, n)
+		}
 		if _, err := linearOf(c.g, n); err != nil {
 			return err
 		}

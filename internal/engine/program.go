@@ -24,10 +24,11 @@ import (
 	"starling/internal/tensor"
 )
 
-// Remote computes the linear part of split layers.
+// Remote computes the linear part of split layers, and whole stages.
 type Remote interface {
 	// Linear fills dst [Outer,Rows,Inner] with W·x for the layer of that number, of
 	// the types of its numbers; zero is the zero point of x, if these are integers.
+	// If the layer is a stage, it fills dst with the stage's output for its input x.
 	// x and dst are the session's and must not be kept.
 	Linear(ctx context.Context, layer int, dst, x []byte, zero int32) error
 }
@@ -36,7 +37,8 @@ type Remote interface {
 type Options struct {
 	// Split names the nodes whose linear part a Remote computes, and the layer
 	// number it is called with: once for all nodes of one number, which are one
-	// layer; see LinearOf. Their weights are not packed here.
+	// layer; see LinearOf. Their weights are not packed here. A node that stands for
+	// a stage (see graph.Graph.Fold) is one that the Remote computes whole.
 	Split map[string]int
 	// Pool runs the kernels; nil runs them on the calling goroutine. It must
 	// stay open as long as sessions run.
