@@ -12,7 +12,7 @@ import "starling/internal/engine"
 //     192 of them, and 14 % of 96.
 //
 // A layer whose slices are given parts of the channels only (groups) has one
-// block: its rows do not share an input.
+// block: its rows do not share an input. So has a stage.
 const (
 	blockBytes = 1400
 	blockFLOPs = 4 << 20
@@ -60,7 +60,8 @@ func (l *Layer) rows(s, b int) (begin, end int) {
 	return min(b*l.block, high), min((b+1)*l.block, high)
 }
 
-// Block is what block b of slice s computes: [Outer,rows,Inner].
+// Block is what block b of slice s of a layer that is split computes:
+// [Outer,rows,Inner].
 func (l *Layer) Block(s, b int) engine.Linear {
 	begin, end := l.rows(s, b)
 	if begin == 0 && end == l.Height(s) {
@@ -79,6 +80,9 @@ func (l *Layer) BlockWeights(j, b int, weights []byte) []byte {
 // Kept is where block b of result u lies in a copy of the result that is kept by
 // itself, block after block.
 func (l *Layer) Kept(u, b int, result []byte) []byte {
+	if l.Run != nil {
+		return result
+	}
 	begin, end := l.rows(u, b)
 	part := l.Slice(u)
 	size := part.Outer * part.Inner * part.OutputSize()
@@ -88,7 +92,10 @@ func (l *Layer) Kept(u, b int, result []byte) []byte {
 // Pieces is how many pieces block b of a result consists of that lie apart in the
 // output. All are of one length.
 func (l *Layer) Pieces(b int) int {
-	if l.Kind != Spatial {
+	switch {
+	case l.Run != nil:
+		return 1
+	case l.Kind != Spatial:
 		return l.Linear.Outer
 	}
 	begin, end := l.rows(0, b)
@@ -98,6 +105,9 @@ func (l *Layer) Pieces(b int) int {
 // Piece is where piece i of block b of data slice j's result lies in the output;
 // it is empty if the slice has no such block.
 func (l *Layer) Piece(j, b, i int, out []byte) []byte {
+	if l.Run != nil {
+		return out
+	}
 	p := l.parts[j].out.of(l.Linear.OutputSize())
 	begin, end := l.rows(j, b)
 	if l.Kind == Spatial {

@@ -29,6 +29,7 @@ type file struct {
 	MemoryMB   []float64 `yaml:"memory_mb"`
 	Layers     []struct {
 		Layer      string    `yaml:"layer"`
+		To         string    `yaml:"to"`
 		Split      string    `yaml:"split"`
 		Redundancy string    `yaml:"redundancy"`
 		Wire       string    `yaml:"wire"`
@@ -82,10 +83,12 @@ func parseFile(raw []byte) (Options, error) {
 		opt.Memory = append(opt.Memory, int64(mb*1e6))
 	}
 	for _, l := range in.Layers {
-		if strings.ContainsFunc(l.Layer, unicode.IsControl) { // it stands in messages of one line
-			return opt, fmt.Errorf("layer %q has control characters", l.Layer)
+		for _, name := range []string{l.Layer, l.To} {
+			if strings.ContainsFunc(name, unicode.IsControl) { // it stands in messages of one line
+				return opt, fmt.Errorf("layer %q has control characters", name)
+			}
 		}
-		set := Setting{Node: l.Layer, Split: l.Split, Redundancy: l.Redundancy, Shares: l.Shares}
+		set := Setting{Node: l.Layer, To: l.To, Split: l.Split, Redundancy: l.Redundancy, Shares: l.Shares}
 		if set.Data, err = workers(l.Data); err == nil {
 			set.Spare, err = workers(l.Spare)
 		}

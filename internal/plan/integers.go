@@ -52,8 +52,28 @@ func (l *Layer) combine() error {
 	return l.coded.Validate()
 }
 
-// weightTypes says how the weights of a layer over integers are stored, for people.
+// inputType is the type of the layer's input.
+func (l *Layer) inputType() tensor.DType {
+	switch {
+	case l.Run != nil:
+		return l.Run.Input.Type
+	case isInteger(l.Linear):
+		return l.Linear.Integers.Input
+	}
+	return tensor.Float32
+}
+
+// weightTypes says how the weights of a layer are stored, for people: of a stage that of its
+// largest constant.
 func (l *Layer) weightTypes() string {
+	switch {
+	case l.Run != nil && l.Run.WeightBytes == 0:
+		return None
+	case l.Run != nil:
+		return l.Run.Weights.String()
+	case !isInteger(l.Linear):
+		return tensor.Float32.String()
+	}
 	data, coded := l.Linear.Integers, l.coded.Integers
 	text := data.Weights.String()
 	if l.R() == 0 {

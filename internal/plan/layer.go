@@ -9,13 +9,14 @@ import (
 	"starling/internal/wire"
 )
 
-// Layer is one split layer: k data slices, numbered from 0, then what covers
-// their loss. It is immutable.
+// Layer is one split layer, or a stage: k data slices, numbered from 0, then what
+// covers their loss. It is immutable.
 type Layer struct {
-	Node    string        // its name: that of the first of its nodes
-	Nodes   []string      // of the graph: one, or dense ones that read the same input
-	Linear  engine.Linear // the whole layer
-	Kind    string        // Output, Channel, Input, Filter or Spatial
+	Node    string        // its name: that of the first of its nodes, or as Run says
+	Nodes   []string      // of the graph: one, dense ones that read the same input, or those of the stage
+	Linear  engine.Linear // the whole layer; zero of a stage
+	Run     *Run          // of a stage; nil of a layer that is split
+	Kind    string        // Output, Channel, Input, Filter, Spatial or Stage
 	Cover   string        // None, Parity, Replicate or Inputs
 	Workers []int         // who holds slice s; see K and N
 	Wire    wire.Encoding // of its inputs and results on the link
@@ -49,7 +50,7 @@ func (l *Layer) Results() int { return l.K() + l.R() }
 // Nth says which of its worker's slices of this layer slice s is, from 0.
 func (l *Layer) Nth(s int) int { return l.nth[s] }
 
-// Slice is what slice s computes.
+// Slice is what slice s of a layer that is split computes.
 func (l *Layer) Slice(s int) engine.Linear {
 	if s %= l.Results(); s < l.K() {
 		return l.parts[s].linear
@@ -83,12 +84,16 @@ func (l *Layer) Held(j, begin, end int) (from, to int) {
 // SharesInput says whether every slice takes the layer's whole input. A combination
 // of tiles is another, also where there is one tile: it has numbers of its own type.
 func (l *Layer) SharesInput() bool {
-	return l.Cover != Inputs && l.parts[0].in.whole() && l.parts[l.K()-1].in.whole()
+	return l.Run != nil || l.Cover != Inputs && l.parts[0].in.whole() && l.parts[l.K()-1].in.whole()
 }
 
 // Input copies the part of the layer's input x that data slice j takes to dst, of
-// length Slice(j).InputBytes(). zero is the zero point of x, if that is of bytes.
+// length Work(j).InputBytes. zero is the zero point of x, if that is of bytes.
 func (l *Layer) Input(j int, dst, x []byte, zero int32) {
+	if l.Run != nil {
+		copy(dst, x)
+		return
+	}
 	p := &l.parts[j]
 	size := p.linear.InputSize()
 	p.in.of(size).take(dst, x, byte(zero))
@@ -115,6 +120,24 @@ func (l *Layer) Height(s int) int { return l.Slice(s).Rows }
 
 // fill cuts the layer among its holders. Who would have nothing has no slice.
 func (l *Layer) fill(h holders, block int) error {
+	if l.Run != nil {
+		l.whole(h)
+	} else if err := l.cut(h, block); err != nil {
+		return err
+	}
+	held := map[int]int{}
+	for s, w := range l.Workers {
+		l.nth = append(l.nth, held[w])
+		held[w]++
+		if most := max(int64(l.Work(s).InputBytes), int64(l.BlockWork(s, 0).OutputBytes)); most > frame.DefaultMaxPayload {
+			return fmt.Errorf("a slice is sent or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", most, frame.DefaultMaxPayload)
+		}
+	}
+	return nil
+}
+
+// cut divides a layer that is split.
+func (l *Layer) cut(h holders, block int) error {
 	data, extra := h.data, h.extra
 	n, err := Units(l.Linear, l.Kind)
 	if err != nil {
@@ -153,14 +176,6 @@ func (l *Layer) fill(h holders, block int) error {
 		return err
 	}
 	l.block = l.blockHeight(block)
-	held := map[int]int{}
-	for s, w := range l.Workers {
-		l.nth = append(l.nth, held[w])
-		held[w]++
-		if most := max(int64(l.Slice(s).InputBytes()), int64(l.Block(s, 0).OutputBytes())); most > frame.DefaultMaxPayload {
-			return fmt.Errorf("a slice is sent or returns %d bytes, a frame carries at most %d: use another --split, or --workers 0", most, frame.DefaultMaxPayload)
-		}
-	}
 	return nil
 }
 

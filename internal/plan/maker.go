@@ -23,10 +23,12 @@ type maker struct {
 }
 
 // candidate is a node of the graph that can be split, or several dense ones
-// that read the same input, whose rows are one layer.
+// that read the same input, whose rows are one layer; or a stage.
 type candidate struct {
 	nodes  []string
 	linear engine.Linear
+	run    *Run
+	set    *Setting // nil if it has none
 }
 
 // newMaker checks the options and puts their defaults in.
@@ -70,12 +72,22 @@ func newMaker(g *graph.Graph, opt Options) (*maker, error) {
 	return m, m.find(g)
 }
 
-// find lists the nodes to split.
+// find lists the stages and the nodes to split.
 func (m *maker) find(g *graph.Graph) error {
+	stages, err := m.stages(g)
+	if err != nil {
+		return err
+	}
 	known := map[string]bool{}
 	dense := map[[2]string]int{} // in nodes, by what they read
 	for _, n := range g.Nodes {
 		known[n.Name] = true
+		if c := stages[n.Name]; c != nil {
+			if n.Name == c.nodes[0] {
+				m.nodes = append(m.nodes, *c)
+			}
+			continue
+		}
 		set := m.settings[n.Name]
 		if set != nil && set.Split == Local {
 			continue
@@ -96,7 +108,7 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			dense[engine.InputOf(n)] = len(m.nodes)
 		}
-		m.nodes = append(m.nodes, candidate{[]string{n.Name}, l})
+		m.nodes = append(m.nodes, candidate{nodes: []string{n.Name}, linear: l, set: set})
 	}
 	for name := range m.settings {
 		if !known[name] {
@@ -126,7 +138,7 @@ func (m *maker) plan() (*Plan, error) {
 	for i, c := range m.nodes {
 		layer, err := m.layer(i, c)
 		if err != nil {
-			return nil, fmt.Errorf("split layer %s: %w", c.nodes[0], err)
+			return nil, fmt.Errorf("split layer %s: %w", c.name(), err)
 		}
 		p.Layers = append(p.Layers, layer)
 	}
@@ -167,15 +179,19 @@ func (m *maker) tooLarge() error {
 
 // layer plans layer number i.
 func (m *maker) layer(i int, c candidate) (Layer, error) {
-	set := m.settings[c.nodes[0]]
+	set := c.set
 	if set == nil {
 		set = &Setting{}
 	}
-	layer := Layer{Node: c.nodes[0], Nodes: c.nodes, Linear: c.linear, Kind: set.Split, Wire: encodingFor(c.linear, m.opt.Wire)}
+	layer := Layer{Node: c.name(), Nodes: c.nodes, Linear: c.linear, Run: c.run, Kind: set.Split}
+	layer.Wire = layer.encodingFor(m.opt.Wire)
 	if set.Wire != nil {
-		layer.Wire = encodingFor(c.linear, *set.Wire)
+		layer.Wire = layer.encodingFor(*set.Wire)
 	}
-	if layer.Kind == "" {
+	switch {
+	case c.run != nil:
+		layer.Kind = Stage
+	case layer.Kind == "":
 		layer.Kind = kindOf(c.linear, m.opt.Split)
 	}
 	var err error
@@ -184,9 +200,9 @@ func (m *maker) layer(i int, c candidate) (Layer, error) {
 	}
 	var h holders
 	if set.Data == nil {
-		h, err = m.choose(i, layer.Cover, set)
+		h, err = m.choose(i, &layer, set)
 	} else {
-		h, err = m.given(i, layer.Cover, set)
+		h, err = m.given(i, &layer, set)
 	}
 	if err != nil {
 		return layer, err
@@ -224,6 +240,8 @@ func (m *maker) cover(l engine.Linear, kind string, set *Setting) (string, error
 		return set.Redundancy, nil
 	case Inputs, Parity:
 		switch {
+		case kind == Stage:
+			return "", errors.New("a stage is not linear, so no combination covers it: use replicate")
 		case !able:
 			return "", fmt.Errorf("sums of combinations would not fit, with rows of more than %d integers: use replicate or one parity", engine.MaxWide)
 		case set.Redundancy == Inputs && kind != Spatial:
@@ -251,7 +269,8 @@ type holders struct {
 func (m *maker) losses() int { return max(m.opt.Parity, 1) }
 
 // choose takes the holders from all workers.
-func (m *maker) choose(layer int, cover string, set *Setting) (holders, error) {
+func (m *maker) choose(number int, layer *Layer, set *Setting) (holders, error) {
+	cover := layer.Cover
 	if set.Shares != nil || set.Spare != nil {
 		return holders{}, errors.New("it has shares or spare workers, but no data workers")
 	}
@@ -259,23 +278,26 @@ func (m *maker) choose(layer int, cover string, set *Setting) (holders, error) {
 		return holders{}, fmt.Errorf("%s needs more than %d workers", cover, len(m.speeds))
 	}
 	switch {
+	case layer.Run != nil:
+		return m.alone(number, cover), nil
 	case cover == Parity || cover == Inputs:
-		return m.coded(layer), nil
+		return m.coded(number), nil
 	case cover == Replicate && m.opt.Redundancy == Replicate:
 		return m.pairs(), nil
 	case cover == Replicate:
 		all := slices.Sorted(slices.Values(m.rotated(0)))
 		return holders{all, m.ring(all), m.speeds}, nil
 	}
-	order := m.rotated(layer)
+	order := m.rotated(number)
 	return holders{data: order, shares: m.speedsOf(order)}, nil
 }
 
 // given takes the holders that the setting names, and chooses the spare ones if
 // it names none.
-func (m *maker) given(layer int, cover string, set *Setting) (holders, error) {
+func (m *maker) given(number int, layer *Layer, set *Setting) (holders, error) {
+	cover := layer.Cover
 	h := holders{set.Data, set.Spare, set.Shares}
-	if err := m.check(h, cover); err != nil {
+	if err := m.check(h, layer.Cover, layer.Run != nil); err != nil {
 		return h, err
 	}
 	if h.shares == nil {
@@ -296,7 +318,7 @@ func (m *maker) given(layer int, cover string, set *Setting) (holders, error) {
 		if cover == Replicate {
 			h.extra = m.ring(h.data)
 		} else {
-			for _, w := range m.rotated(layer) {
+			for _, w := range m.rotated(number) {
 				if !slices.Contains(h.data, w) && len(h.extra) < m.losses() {
 					h.extra = append(h.extra, w)
 				}
@@ -310,7 +332,7 @@ func (m *maker) given(layer int, cover string, set *Setting) (holders, error) {
 }
 
 // check finds holders that make no sense.
-func (m *maker) check(h holders, cover string) error {
+func (m *maker) check(h holders, cover string, stage bool) error {
 	for _, w := range slices.Concat(h.data, h.extra) {
 		if w < 0 || w >= len(m.speeds) {
 			return fmt.Errorf("there is no worker %s among %d", WorkerName(w), len(m.speeds))
@@ -328,6 +350,8 @@ func (m *maker) check(h holders, cover string) error {
 		held[key] = true
 	}
 	switch {
+	case stage && len(h.data) != 1:
+		return fmt.Errorf("a stage lives whole on one worker, not on %d: name the others as spare", len(h.data))
 	case cover == None && h.extra != nil:
 		return errors.New("it has spare workers, but no redundancy")
 	case cover == Replicate && len(h.extra)%len(h.data) != 0:

@@ -246,6 +246,7 @@ func FuzzFile(f *testing.F) {
 		"layers: [{layer: conv, split: spatial, redundancy: inputs}, {layer: matmul, split: local}]",
 		"layers: [{layer: gemm, split: input, data: [w2], spare: [w4], shares: [1]}]",
 		"redundancy: replicate\nsplit: filter\nworkers: 2",
+		"layers: [{layer: conv, to: deep, data: [w2], spare: [w1, w3]}, {layer: gemm, to: matmul, redundancy: none}]",
 		"a: &a [1]\nb: [*a, *a]",
 	} {
 		f.Add([]byte(yaml))

@@ -19,6 +19,9 @@
 //
 // A parity slice needs either one input or one set of weights for all data
 // slices; slices that differ in both can only be computed twice.
+//
+// A stage, several nodes of which one value goes in and one comes out, is a layer
+// too, of kind Stage: one data slice, which is all of it, and copies.
 package plan
 
 import (
@@ -39,6 +42,7 @@ const (
 	Filter  = "filter"  // convolutions by input channels
 	Spatial = "spatial" // convolutions by rows of the map
 	Local   = "local"   // in a Setting: not split
+	Stage   = "stage"   // several nodes, whole: of a Setting with To
 )
 
 // Kinds are all that Options.Split can be.
@@ -75,11 +79,12 @@ type Options struct {
 // Setting plans one layer apart from the others. Workers count from 0.
 type Setting struct {
 	Node       string         // of the graph; of dense ones that read the same input, the first is for all that have none of their own
+	To         string         // the last node of a stage that begins with Node (see graph.Graph.StageOf); "" if it is none
 	Split      string         // a kind, or Local; "" is Options.Split
 	Redundancy string         // None, Parity, Inputs or Replicate; "" is Options.Redundancy
 	Wire       *wire.Encoding // nil is Options.Wire
 	// Data holds the data slices, in order; nil chooses from all workers. One
-	// worker alone holds the layer whole.
+	// worker alone holds the layer whole, as it must a stage.
 	Data   []int
 	Shares []float64 // of the layer, one for each of Data; nil is their speeds
 	// Spare holds the parity slices, or a copy of each data slice; nil chooses.
@@ -174,7 +179,7 @@ func (p *Plan) Memory() []int64 {
 	for i := range p.Layers {
 		l := &p.Layers[i]
 		for s, w := range l.Workers {
-			held[w] += int64(l.Slice(s).WeightBytes())
+			held[w] += int64(l.Work(s).WeightBytes)
 		}
 	}
 	return held

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,7 +50,7 @@ type WorkerReport struct {
 	Returned    int64   `json:"returned_bytes"`
 }
 
-// LayerReport is one split layer.
+// LayerReport is one split layer, or a stage.
 type LayerReport struct {
 	Name      string        `json:"name"`
 	Nodes     []string      `json:"nodes"`
@@ -85,8 +86,8 @@ func WorkerName(w int) string { return fmt.Sprintf("w%d", w+1) }
 //   - computing takes FLOPs/(GFLOPS·speed), or as long as reading the weights
 //     does, bytes/(ReadGBs·speed), if that is longer, as in dense layers of one
 //     input;
-//   - a split layer takes one round trip, the bytes of all its slices over the
-//     coordinator's link one after the other, and the slowest data slice's
+//   - a split layer, or a stage, takes one round trip, the bytes of all its slices
+//     over the coordinator's link one after the other, and the slowest data slice's
 //     computing;
 //   - everything else is computed by the coordinator, at speed 1.
 func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
@@ -104,39 +105,28 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 	for _, c := range g.Constants {
 		r.ModelBytes += int64(len(c.Data))
 	}
-	compute := func(flops, weights int64, speed float64) float64 {
-		return max(float64(flops)/d.GFLOPS, float64(weights)/d.ReadGBs) / (1e6 * speed)
-	}
 	for _, n := range g.Nodes {
-		flops, weights := graph.FLOPs(g, n), int64(0)
-		if flops > 0 {
-			for _, name := range n.Inputs {
-				if c := g.Constants[name]; c != nil {
-					weights += int64(len(c.Data))
-				}
-			}
-		}
-		r.AloneMs += compute(flops, weights, 1)
+		alone := d.compute(graph.FLOPs(g, n), weightBytes(g, n), 1)
+		r.AloneMs += alone
 		if !split[n.Name] {
-			r.LocalFLOPs += flops
-			r.LatencyMs += compute(flops, weights, 1)
+			r.LocalFLOPs += graph.FLOPs(g, n)
+			r.LatencyMs += alone
 		}
 	}
 	for i := range p.Layers {
 		l := &p.Layers[i]
-		_, w, err := engine.LinearOf(g, nodes[i]...)
-		if err != nil {
+		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Wire: l.Wire.String(), Weights: l.weightTypes(), Data: l.K()}
+		if input := l.inputType(); input != tensor.Float32 {
+			layer.Wire = input.String()
+		}
+		var err error
+		if layer.Density, layer.ParityDensity, err = l.density(g, nodes[i]); err != nil {
 			return nil, err
 		}
-		layer := LayerReport{Name: l.Node, Nodes: l.Nodes, Split: l.Kind, Cover: l.Cover, Wire: l.Wire.String(), Weights: tensor.Float32.String(), Data: l.K()}
-		if isInteger(l.Linear) {
-			layer.Wire, layer.Weights = l.Linear.Integers.Input.String(), l.weightTypes()
-		}
-		layer.Density, layer.ParityDensity = l.density(w)
 		slowest := 0.0
 		for s, worker := range l.Workers {
-			part := l.Slice(s)
-			sr := SliceReport{Worker: WorkerName(worker), Role: "data", Of: s % l.Results(), MemoryBytes: int64(part.WeightBytes())}
+			work := l.Work(s)
+			sr := SliceReport{Worker: WorkerName(worker), Role: "data", Of: s % l.Results(), MemoryBytes: int64(work.WeightBytes)}
 			switch {
 			case s >= l.Results():
 				sr.Role = "copy"
@@ -144,16 +134,15 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 				sr.Role, sr.Of = "parity", s-l.K()
 			}
 			layer.Slices = append(layer.Slices, sr)
-			flops := 2 * int64(part.OutputLen()) * int64(part.Cols)
 			if s < l.K() {
-				slowest = max(slowest, compute(flops, sr.MemoryBytes, p.speeds[worker]))
+				slowest = max(slowest, d.slice(l, s, g, nodes[i], p.speeds[worker]))
 			}
-			in, out := int64(l.WireBytes(part.InputBytes(), part.InputLen())), int64(l.WireBytes(part.OutputBytes(), part.OutputLen()))
+			in, out := int64(l.WireBytes(work.InputBytes, work.InputLen)), int64(l.WireBytes(work.OutputBytes, work.OutputLen))
 			layer.Sent, layer.Returned = layer.Sent+in, layer.Returned+out
 			to := &r.Workers[worker]
 			to.Slices++
 			to.MemoryBytes += sr.MemoryBytes
-			to.FLOPs += flops
+			to.FLOPs += work.FLOPs
 			to.Sent, to.Returned = to.Sent+in, to.Returned+out
 		}
 		layer.LatencyMs = slowest + float64(d.RTT)/float64(time.Millisecond) + 8*float64(layer.Sent+layer.Returned)/(d.LinkMbps*1e3)
@@ -164,6 +153,37 @@ func (p *Plan) Report(g *graph.Graph, d Devices) (*Report, error) {
 	r.Pays = r.LatencyMs < r.AloneMs
 	p.reportCoverage(r)
 	return r, nil
+}
+
+// compute is how many milliseconds that takes at a speed.
+func (d *Devices) compute(flops, weights int64, speed float64) float64 {
+	return max(float64(flops)/d.GFLOPS, float64(weights)/d.ReadGBs) / (1e6 * speed)
+}
+
+// slice is how many milliseconds slice s takes at a speed: of a stage as long as
+// its nodes do.
+func (d *Devices) slice(l *Layer, s int, g *graph.Graph, nodes []*graph.Node, speed float64) (ms float64) {
+	if l.Run == nil {
+		work := l.Work(s)
+		return d.compute(work.FLOPs, int64(work.WeightBytes), speed)
+	}
+	for _, n := range nodes {
+		ms += d.compute(graph.FLOPs(g, n), weightBytes(g, n), speed)
+	}
+	return ms
+}
+
+// weightBytes are those of the constants that a node multiplies with.
+func weightBytes(g *graph.Graph, n *graph.Node) (bytes int64) {
+	if graph.FLOPs(g, n) == 0 {
+		return 0
+	}
+	for _, name := range n.Inputs {
+		if c := g.Constants[name]; c != nil {
+			bytes += int64(len(c.Data))
+		}
+	}
+	return bytes
 }
 
 func (p *Plan) reportCoverage(r *Report) {
@@ -181,21 +201,45 @@ func (p *Plan) reportCoverage(r *Report) {
 	}
 }
 
-// density is the share of weights that are not 0: of the layer's w, and of its
-// parity slice, which has one where any data slice has.
-func (l *Layer) density(w []byte) (data, parity float64) {
+// density is the share of weights that are not 0: of the layer's, and of its
+// parity slice, which has one where any data slice has; of a stage that of all its
+// layers that could be split.
+func (l *Layer) density(g *graph.Graph, nodes []*graph.Node) (data, parity float64, err error) {
+	if l.Run != nil {
+		count, n := 0.0, 0.0
+		for _, node := range nodes {
+			one, w, err := engine.LinearOf(g, node)
+			if errors.Is(err, engine.ErrNotLinear) {
+				continue
+			}
+			if err != nil {
+				return 0, 0, err
+			}
+			size := one.Rows * one.Cols
+			count += float64(size) * (&Layer{Linear: one}).share(size, w)
+			n += float64(size)
+		}
+		if n == 0 {
+			return 1, 0, nil
+		}
+		return count / n, 0, nil
+	}
+	_, w, err := engine.LinearOf(g, nodes...)
+	if err != nil {
+		return 0, 0, err
+	}
 	data = l.share(l.Linear.Rows*l.Linear.Cols, w)
 	switch {
 	case l.R() == 0:
-		return data, 0
+		return data, 0, nil
 	case l.Cover == Inputs:
-		return data, data
+		return data, data, nil
 	}
 	slices := make([][]byte, l.K())
 	for j := range slices {
 		slices[j] = l.Weights(j, w)
 	}
-	return data, l.share(l.coded.Rows*l.coded.Cols, slices...)
+	return data, l.share(l.coded.Rows*l.coded.Cols, slices...), nil
 }
 
 // share is the share of n places at which a weight of any slice is not 0.

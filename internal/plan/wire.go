@@ -1,14 +1,14 @@
 package plan
 
 import (
-	"starling/internal/engine"
+	"starling/internal/tensor"
 	"starling/internal/wire"
 )
 
 // encodingFor is the encoding of a layer for which one was asked: integers travel
 // as they are.
-func encodingFor(l engine.Linear, asked wire.Encoding) wire.Encoding {
-	if l.Integers != (engine.Integers{}) {
+func (l *Layer) encodingFor(asked wire.Encoding) wire.Encoding {
+	if isInteger(l.Linear) || l.Run != nil && (l.Run.Input.Type != tensor.Float32 || l.Run.Output.Type != tensor.Float32) {
 		return wire.F32
 	}
 	return asked
