@@ -16,7 +16,7 @@ import (
 
 const (
 	magic       = "STARSHRD"
-	version     = 2
+	version     = 3
 	headSize    = 64
 	tailSize    = 24
 	maxMetaSize = 16 << 20
@@ -39,9 +39,10 @@ func (e *CorruptError) Error() string {
 type Slice struct {
 	Layer   int           // the layer's number in the plan
 	Nth     int           // among the shard's slices of that layer, from 0
-	Linear  engine.Linear // what the slice computes
-	Block   int           // rows that are computed and returned together
-	Weights []byte        // Linear.WeightBytes, aligned, of the mapped file
+	Linear  engine.Linear // what the slice computes; zero of a stage
+	Stage   *Stage        // nil if it is no stage
+	Block   int           // rows that are computed and returned together; 1 of a stage
+	Weights []byte        // Linear.WeightBytes or the stage's constants, aligned, of the mapped file
 }
 
 // meta is the JSON between the weights and the tail; see decodeMeta.
@@ -53,7 +54,8 @@ type sliceMeta struct {
 	Layer  int           `json:"layer"`
 	Nth    int           `json:"nth,omitzero"`
 	Block  int           `json:"block"`
-	Linear engine.Linear `json:"linear"`
+	Linear engine.Linear `json:"linear,omitzero"`
+	Stage  *Stage        `json:"stage,omitzero"`
 	Offset int64         `json:"offset"` // from the start of the file, a multiple of 64
 	CRC    uint32        `json:"crc"`    // CRC-32C of the weights
 }
@@ -137,27 +139,47 @@ func parse(data []byte) ([]Slice, error) {
 	slices := make([]Slice, len(described))
 	end := int64(headSize)
 	for i, s := range described {
-		if err := s.Linear.Validate(); err != nil {
+		size, err := s.weightBytes()
+		if err != nil {
 			return nil, fmt.Errorf("layer %d: %w", s.Layer, err)
 		}
 		if !s.follows(described[:i]) {
 			return nil, fmt.Errorf("slice %d of layer %d is out of order", s.Nth, s.Layer)
 		}
-		if s.Block < 1 || s.Block > s.Linear.Rows || (s.Linear.Rows-1)/s.Block >= plan.MaxBlocks || s.Block < s.Linear.Rows && s.Linear.Conv.Groups > 1 {
-			return nil, fmt.Errorf("layer %d: blocks of %d rows of %d", s.Layer, s.Block, s.Linear.Rows)
-		}
-		size := int64(s.Linear.WeightBytes()) // fits: Validate
 		if s.Offset < end || s.Offset%tensor.Align != 0 || s.Offset > int64(metaStart)-size {
-			return nil, fmt.Errorf("layer %d: weights [%d,%d] at byte %d do not fit", s.Layer, s.Linear.Rows, s.Linear.Cols, s.Offset)
+			return nil, fmt.Errorf("layer %d: weights of %d bytes at byte %d do not fit", s.Layer, size, s.Offset)
 		}
 		end = s.Offset + size
 		raw := data[s.Offset:end]
 		if crc32.Checksum(raw, castagnoli) != s.CRC {
 			return nil, fmt.Errorf("checksum of layer %d is wrong", s.Layer)
 		}
-		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Block: s.Block, Weights: raw}
+		if s.Stage != nil {
+			if _, err := s.Stage.Graph(raw); err != nil {
+				return nil, fmt.Errorf("layer %d: its stage: %w", s.Layer, err)
+			}
+		}
+		slices[i] = Slice{Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Stage: s.Stage, Block: s.Block, Weights: raw}
 	}
 	return slices, nil
+}
+
+// weightBytes is the size of the slice's weights, if what it says of itself can be.
+func (s *sliceMeta) weightBytes() (int64, error) {
+	if s.Stage != nil {
+		if s.Linear != (engine.Linear{}) || s.Block != 1 {
+			return 0, fmt.Errorf("a stage in blocks of %d rows or with a layer's geometry", s.Block)
+		}
+		return s.Stage.weightBytes()
+	}
+	l := s.Linear
+	if err := l.Validate(); err != nil {
+		return 0, err
+	}
+	if s.Block < 1 || s.Block > l.Rows || (l.Rows-1)/s.Block >= plan.MaxBlocks || s.Block < l.Rows && l.Conv.Groups > 1 {
+		return 0, fmt.Errorf("blocks of %d rows of %d", s.Block, l.Rows)
+	}
+	return int64(l.WeightBytes()), nil // fits: Validate
 }
 
 // follows says whether s may come behind the others: layers in order, and of

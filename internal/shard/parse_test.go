@@ -9,8 +9,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"starling/internal/engine"
+	"starling/internal/graph"
 	"starling/internal/kernel"
 	"starling/internal/tensor"
 )
@@ -125,8 +127,8 @@ func TestParseEnds(t *testing.T) {
 		says string
 	}{
 		{"another start", func(f []byte) { f[0]++ }, "does not start"},
-		{"older version", func(f []byte) { f[8] = 1 }, "version 1, this program reads version 2"},
-		{"newer version", func(f []byte) { f[8] = 3 }, "version 3, this program reads version 2"},
+		{"older version", func(f []byte) { f[8] = 2 }, "version 2, this program reads version 3"},
+		{"newer version", func(f []byte) { f[8] = 4 }, "version 4, this program reads version 3"},
 		{"another end", func(f []byte) { f[len(f)-1]++ }, "end is missing"},
 		{"another size", func(f []byte) { f[len(f)-16]++ }, "but it says"},
 		{"description of more than the file", func(f []byte) { f[len(f)-23] = 8 }, "does not fit"},
@@ -211,6 +213,7 @@ func FuzzParse(f *testing.F) {
 	}
 	good[0].Linear = engine.Linear{Op: "Conv", Rows: 2, Cols: 8, Outer: 1, Inner: 4, Conv: conv}
 	f.Add(assemble(make([]byte, 128), describe(f, good...)))
+	f.Add(assemble(make([]byte, 192), describe(f, honestStage()...)))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file := tensor.Alloc(len(b))
@@ -227,10 +230,38 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range slices {
+			if s.Stage != nil {
+				runStage(t, &s)
+				continue
+			}
 			if len(s.Weights) != s.Linear.WeightBytes() {
 				t.Errorf("slice of %+v has %d bytes of weights", s.Linear, len(s.Weights))
 			}
 			crc32.ChecksumIEEE(s.Weights) // every one must be there to read
 		}
 	})
+}
+
+// runStage has what passed parse compiled and run, if it is small.
+func runStage(t *testing.T, s *Slice) {
+	g, err := s.Stage.Graph(s.Weights)
+	if err != nil {
+		t.Fatalf("parsed, but then %v", err)
+	}
+	elements, work := 0, int64(0)
+	for _, info := range g.Infos {
+		elements += info.Shape.Elements()
+	}
+	for _, n := range g.Nodes {
+		work += graph.FLOPs(g, n)
+	}
+	if elements > 1<<16 || work > 1<<24 {
+		return
+	}
+	stage, err := engine.NewStage(g, nil)
+	if err != nil {
+		return
+	}
+	size := func(info graph.Info) int { return info.Shape.Elements() * info.Type.Size() }
+	_, _ = stage.Run(tensor.Alloc(size(g.Infos[g.Outputs[0]])), tensor.Alloc(size(g.Inputs[0].Info)), nil, time.Time{})
 }

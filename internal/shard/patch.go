@@ -130,6 +130,9 @@ func (s *Store) Patch(from *Shard, patches []Patch) (Info, error) {
 				continue
 			}
 			used++
+			if slice.Stage != nil {
+				return Info{}, fmt.Errorf("patch of layer %d, which is a stage", p.Layer)
+			}
 			size := slice.Linear.RowBytes()
 			at := int64(p.Begin) * int64(size)
 			if p.Begin < 0 || len(p.Rows)%size != 0 || at > int64(len(weights)-len(p.Rows)) {
@@ -140,8 +143,7 @@ func (s *Store) Patch(from *Shard, patches []Patch) (Info, error) {
 			}
 			copy(weights[at:], p.Rows)
 		}
-		slice.Weights = weights
-		if err := w.slice(slice); err != nil {
+		if err := w.slice(slice, weights); err != nil {
 			return Info{}, err
 		}
 	}

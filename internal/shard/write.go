@@ -10,6 +10,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"os"
+	"slices"
 
 	"starling/internal/engine"
 	"starling/internal/graph"
@@ -42,6 +43,12 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 	nodes := p.Nodes(g)
 	for i := range p.Layers {
 		layer := &p.Layers[i]
+		if layer.Run != nil {
+			if err := writeStage(writers, i, layer, g); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if nodes[i] == nil {
 			return nil, fmt.Errorf("the plan's layer %s is not in the model", layer.Node)
 		}
@@ -64,6 +71,30 @@ func Build(store *Store, g *graph.Graph, p *plan.Plan) (infos []Info, err error)
 	return keepAll(store, writers)
 }
 
+// writeStage writes a stage, layer number i, for all that hold it.
+func writeStage(writers []*writer, i int, layer *plan.Layer, g *graph.Graph) error {
+	s, err := g.StageOf(layer.Run.From, layer.Run.To)
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", layer.Node, err)
+	}
+	if !slices.EqualFunc(s.Nodes, layer.Nodes, func(n *graph.Node, name string) bool { return n.Name == name }) {
+		return fmt.Errorf("the plan's stage %s is another one in the model", layer.Node)
+	}
+	stage, constants, err := describeStage(g, s)
+	if err == nil {
+		_, err = stage.graph(constants) // so that whoever reads it can
+	}
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", layer.Node, err)
+	}
+	for n, worker := range layer.Workers {
+		if err := writers[worker].slice(Slice{Layer: i, Nth: layer.Nth(n), Stage: stage, Block: 1}, constants...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeLayer writes the slices of a layer, number i, of weights w [Rows,Cols].
 func writeLayer(writers []*writer, i int, layer *plan.Layer, w []byte) error {
 	own := make([][]byte, layer.K())
@@ -84,7 +115,7 @@ func writeLayer(writers []*writer, i int, layer *plan.Layer, w []byte) error {
 		default:
 			weights = own[s%layer.K()]
 		}
-		if err := writers[worker].slice(Slice{Layer: i, Nth: layer.Nth(s), Linear: slice, Block: min(layer.BlockHeight(), slice.Rows), Weights: weights}); err != nil {
+		if err := writers[worker].slice(Slice{Layer: i, Nth: layer.Nth(s), Linear: slice, Block: min(layer.BlockHeight(), slice.Rows)}, weights); err != nil {
 			return err
 		}
 	}
@@ -148,12 +179,19 @@ func (w *writer) write(b []byte) error {
 	return err
 }
 
-func (w *writer) slice(s Slice) error {
+// slice writes a slice whose weights are the pieces, each at a multiple of
+// tensor.Align.
+func (w *writer) slice(s Slice, pieces ...[]byte) error {
 	w.meta.Slices = append(w.meta.Slices, sliceMeta{
-		Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Block: s.Block, Offset: w.size, CRC: crc32.Checksum(s.Weights, castagnoli),
+		Layer: s.Layer, Nth: s.Nth, Linear: s.Linear, Stage: s.Stage, Block: s.Block, Offset: w.size, CRC: checksum(pieces...),
 	})
-	if err := w.write(s.Weights); err != nil {
-		return err
+	for _, p := range pieces {
+		if err := w.pad(); err != nil {
+			return err
+		}
+		if err := w.write(p); err != nil {
+			return err
+		}
 	}
 	return w.pad()
 }

@@ -53,7 +53,7 @@ func (q *jobs) add(h frame.Header, layer layerSlice, input []byte) bool {
 		if j.live {
 			continue
 		}
-		size := layer.linear.InputBytes()
+		size := layer.input.bytes
 		if cap(j.input) < size {
 			j.input = tensor.Alloc(size)
 		}
@@ -225,13 +225,13 @@ func (s *session) computeBlock(b block, j *job) bool {
 	if as == wire.F32 {
 		raw := link.NewPayload(b.bytes)
 		s.blocks = append(s.blocks, computed{raw, wire.F32})
-		return b.slice.Run(s.pool, raw.Bytes(), j.input, &j.stop)
+		return s.runBlock(b, raw.Bytes(), j)
 	}
 	if len(s.scratch) < b.bytes {
 		s.scratch = tensor.Alloc(b.bytes)
 	}
 	raw := s.scratch[:b.bytes]
-	if !b.slice.Run(s.pool, raw, j.input, &j.stop) {
+	if !s.runBlock(b, raw, j) {
 		return false
 	}
 	values := tensor.View[float32](raw)
@@ -242,6 +242,19 @@ func (s *session) computeBlock(b block, j *job) bool {
 	}
 	s.blocks = append(s.blocks, computed{p, as})
 	return true
+}
+
+// runBlock leaves the result of a block in dst; false if the job was stopped, or is
+// over, or if its input is none that the stage can be computed from.
+func (s *session) runBlock(b block, dst []byte, j *job) bool {
+	if b.slice != nil {
+		return b.slice.Run(s.pool, dst, j.input, &j.stop)
+	}
+	done, err := b.stage.Run(dst, j.input, &j.stop, j.ends)
+	if err != nil {
+		s.log.Warn("compute a stage", "request", j.head.Request, "layer", j.head.Layer, "cause", err)
+	}
+	return done
 }
 
 // retransmit is how late a TCP segment comes that was lost once: Linux waits at
@@ -312,8 +325,7 @@ func (l *lab) send(ctx context.Context, conn *link.Conn, h frame.Header, p *link
 
 // makeWrong changes a value in the middle of a result.
 func makeWrong(h frame.Header, p *link.Payload) {
-	if wire.Encoding(h.Encoding()) != wire.F32 {
-		b := p.Bytes()
+	if b := p.Bytes(); wire.Encoding(h.Encoding()) != wire.F32 || len(b) < 4 {
 		b[len(b)/2] ^= 0x40
 		return
 	}

@@ -22,6 +22,7 @@ import (
 	"starling/internal/kernel"
 	"starling/internal/link"
 	"starling/internal/shard"
+	"starling/internal/tensor"
 	"starling/internal/wire"
 )
 
@@ -93,28 +94,35 @@ type held struct {
 // sliceKey is a layer's number and which of this shard's slices of it is meant.
 type sliceKey struct{ layer, nth uint32 }
 
-// layerSlice is a slice as it is computed: block of rows by block of rows.
+// layerSlice is a slice as it is computed: block of rows by block of rows, or a
+// stage as one block.
 type layerSlice struct {
-	linear engine.Linear
+	input  tensorSize
+	floats bool // input and result are float32
 	blocks []block
 }
+
+// tensorSize is a number of elements, and their bytes.
+type tensorSize struct{ elements, bytes int }
 
 // travels says whether inputs and results of the slice may be so encoded:
 // integers are not.
 func (l layerSlice) travels(as wire.Encoding) bool {
-	return as == wire.F32 || as.Valid() && l.linear.Integers == (engine.Integers{})
+	return as == wire.F32 || as.Valid() && l.floats
 }
 
 // inputBytes is the size of the slice's input, so encoded.
 func (l layerSlice) inputBytes(as wire.Encoding) int {
 	if as == wire.F32 {
-		return l.linear.InputBytes()
+		return l.input.bytes
 	}
-	return as.Size(l.linear.InputLen())
+	return as.Size(l.input.elements)
 }
 
+// block is what is computed at a time: one of slice and stage.
 type block struct {
 	slice *engine.Slice
+	stage *engine.Stage
 	bytes int // of its result
 }
 
@@ -226,7 +234,7 @@ func (w *worker) hold(sum string) error {
 	h := &held{sum: sum, shard: sh, slices: make(map[sliceKey]layerSlice, len(sh.Slices))}
 	w.held = h
 	for _, s := range sh.Slices {
-		layer, err := blocksOf(&s, w.resultLimit())
+		layer, err := w.prepare(&s)
 		if err != nil {
 			w.drop()
 			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
@@ -237,9 +245,23 @@ func (w *worker) hold(sum string) error {
 	return nil
 }
 
-// blocksOf prepares a slice, whose results must not be longer than limit bytes.
-func blocksOf(s *shard.Slice, limit int) (layerSlice, error) {
-	layer := layerSlice{linear: s.Linear}
+// prepare prepares a slice for computing.
+func (w *worker) prepare(s *shard.Slice) (layer layerSlice, err error) {
+	if s.Stage != nil {
+		layer, err = w.stageOf(s)
+	} else {
+		layer, err = blocksOf(s)
+	}
+	for _, b := range layer.blocks {
+		if limit := w.resultLimit(); b.bytes > limit {
+			return layer, fmt.Errorf("its result of %d bytes is beyond the link's %d", b.bytes, limit)
+		}
+	}
+	return layer, err
+}
+
+func blocksOf(s *shard.Slice) (layerSlice, error) {
+	layer := layerSlice{input: tensorSize{s.Linear.InputLen(), s.Linear.InputBytes()}, floats: s.Linear.Integers == (engine.Integers{})}
 	for begin := 0; begin < s.Linear.Rows; begin += s.Block {
 		end := min(begin+s.Block, s.Linear.Rows)
 		part := s.Linear
@@ -250,13 +272,26 @@ func blocksOf(s *shard.Slice, limit int) (layerSlice, error) {
 		if err != nil {
 			return layer, err
 		}
-		b := block{e, part.OutputBytes()}
-		if b.bytes > limit {
-			return layer, fmt.Errorf("its result of %d bytes is beyond the link's %d", b.bytes, limit)
-		}
-		layer.blocks = append(layer.blocks, b)
+		layer.blocks = append(layer.blocks, block{slice: e, bytes: part.OutputBytes()})
 	}
 	return layer, nil
+}
+
+func (w *worker) stageOf(s *shard.Slice) (layerSlice, error) {
+	g, err := s.Stage.Graph(s.Weights)
+	if err != nil {
+		return layerSlice{}, err
+	}
+	e, err := engine.NewStage(g, w.pool)
+	if err != nil {
+		return layerSlice{}, err
+	}
+	in, out := g.Inputs[0].Info, g.Infos[g.Outputs[0]]
+	return layerSlice{
+		input:  tensorSize{in.Shape.Elements(), in.Shape.Elements() * in.Type.Size()},
+		floats: in.Type == tensor.Float32 && out.Type == tensor.Float32,
+		blocks: []block{{stage: e, bytes: out.Shape.Elements() * out.Type.Size()}},
+	}, nil
 }
 
 // resultLimit is the largest result in bytes that the link carries.
