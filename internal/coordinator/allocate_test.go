@@ -39,9 +39,14 @@ func TestWarmRequestAllocatesNothing(t *testing.T) {
 		{"int8", "conv", 1, []int{1}, 0, wire.Int8},
 		{"quantised", "quantised", 1, []int{1}, 0, wire.F32},
 		{"quantised, two are dead, all is audited", "quantised", 2, []int{0, 2}, 1, wire.F32},
+		{"stage", "conv", 1, []int{0}, 1, wire.F32},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := prepareBy(t, models[c.model](2), plan.Options{Data: 3, Parity: c.parity, Wire: c.wire})
+			opt := plan.Options{Data: 3, Parity: c.parity, Wire: c.wire}
+			if c.name == "stage" {
+				opt.Layers = []plan.Setting{{Node: "Conv0", To: "Flatten3"}}
+			}
+			p := prepareBy(t, models[c.model](2), opt)
 			in, want := p.request(t, random(t))
 			overTCP(t, p, coordinator.Config{Audit: c.audit}, func(f *flock) {
 				for _, w := range c.dead {

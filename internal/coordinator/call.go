@@ -96,7 +96,7 @@ func newCall(c *Coordinator) *call {
 }
 
 // Linear implements engine.Remote: it has the workers compute a split layer,
-// dst [Outer,Rows,Inner] from the layer's whole input x.
+// dst [Outer,Rows,Inner] from the layer's whole input x, or a stage.
 func (l *call) Linear(ctx context.Context, layer int, dst, x []byte, zero int32) error {
 	begin := time.Now()
 	l.ends, _ = ctx.Deadline()
@@ -177,7 +177,7 @@ func (l *call) prepare(layer *plan.Layer) {
 			l.aside = append(l.aside, nil)
 		}
 		if u >= layer.K() || layer.Sums() {
-			l.aside[u] = sized(l.aside[u], layer.Slice(u).OutputBytes())
+			l.aside[u] = sized(l.aside[u], layer.Work(u).OutputBytes)
 		}
 	}
 	if l.keepsCopies(layer) {
@@ -278,9 +278,9 @@ func (l *call) sendTo(a int, extra bool) bool {
 	if !ready {
 		return false
 	}
-	part, blocks := layer.Slice(s), layer.Blocks(s)
+	blocks := layer.Blocks(s)
 	l.mu.Lock() // before sending: the result may be quick
-	l.answer.FLOPs += 2 * int64(part.OutputLen()) * int64(part.Cols)
+	l.answer.FLOPs += layer.Work(s).FLOPs
 	p := &l.asks[a]
 	p.conn, p.behind, p.sent, p.prompt, p.open, p.left = conn, behind, time.Now(), m.trust.full(), true, blocks
 	for b := range blocks {
@@ -373,7 +373,7 @@ func (l *call) deliver(m *member, h frame.Header, payload []byte) bool {
 	}
 	b := int(h.Nth)
 	r := result{wire.Encoding(h.Encoding()), payload}
-	if !r.fits(layer, layer.Block(s, b)) {
+	if !r.fits(layer, layer.BlockWork(s, b)) {
 		*l.cell(a, b) = lost
 		l.notify()
 	} else {
@@ -469,12 +469,12 @@ func (r result) write(dst []byte, at int) {
 
 // fits says whether r can be the result of a block: encoded as was asked, or not
 // at all, and of the right length.
-func (r result) fits(layer *plan.Layer, block engine.Linear) bool {
+func (r result) fits(layer *plan.Layer, block plan.Work) bool {
 	switch r.as {
 	case wire.F32:
-		return len(r.bytes) == block.OutputBytes()
+		return len(r.bytes) == block.OutputBytes
 	case layer.Wire:
-		return len(r.bytes) == r.as.Size(block.OutputLen())
+		return len(r.bytes) == r.as.Size(block.OutputLen)
 	default:
 		return false
 	}

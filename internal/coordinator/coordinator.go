@@ -229,15 +229,15 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		idle:    make(chan *call, cfg.Concurrency),
 		paces:   make([]pace, len(p.Layers)),
 	}
-	split := make(map[string]int, len(p.Layers))
-	var err error
+	outer, split, err := remote(g, p)
+	if err != nil {
+		c.pool.Close()
+		return nil, err
+	}
 	for i := range p.Layers {
 		l := &p.Layers[i]
-		for _, node := range l.Nodes {
-			split[node] = i
-		}
 		for s := range l.N() {
-			size := 2 * int64(l.Block(s, 0).OutputBytes())
+			size := 2 * int64(l.BlockWork(s, 0).OutputBytes)
 			c.largest = max(c.largest, uint32(min(size, math.MaxUint32)))
 		}
 		code, err := newCode(l)
@@ -247,7 +247,7 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		}
 		c.codes = append(c.codes, code)
 	}
-	if c.program, err = engine.Compile(g, engine.Options{Split: split, Pool: c.pool, Consume: p.N() == 0}); err != nil {
+	if c.program, err = engine.Compile(outer, engine.Options{Split: split, Pool: c.pool, Consume: p.N() == 0}); err != nil {
 		c.pool.Close()
 		return nil, err
 	}
@@ -271,6 +271,32 @@ func New(g *graph.Graph, p *plan.Plan, shards []shard.Info, cfg Config) (*Coordi
 		c.conns.Go(c.heal)
 	}
 	return c, nil
+}
+
+// remote is the graph in which a node stands for each of the plan's stages, and says
+// which of its nodes are what layer of the plan.
+func remote(g *graph.Graph, p *plan.Plan) (outer *graph.Graph, split map[string]int, err error) {
+	split = make(map[string]int, len(p.Layers))
+	var stages []*graph.Stage
+	for i := range p.Layers {
+		l := &p.Layers[i]
+		if l.Run == nil {
+			for _, node := range l.Nodes {
+				split[node] = i
+			}
+			continue
+		}
+		s, err := g.StageOf(l.Run.From, l.Run.To)
+		if err != nil {
+			return nil, nil, fmt.Errorf("stage %s: %w", l.Node, err)
+		}
+		stages = append(stages, s)
+		split[s.Nodes[0].Name] = i
+	}
+	if len(stages) == 0 {
+		return g, split, nil
+	}
+	return g.Fold(stages...), split, nil
 }
 
 // Serve takes in workers until Close, which closes l.

@@ -25,6 +25,7 @@ type fallback struct {
 
 	mu      sync.Mutex               // guards the fields below
 	weights map[int][]byte           // of whole layers: a view of the graph's, or a copy of its own
+	stages  map[int]*engine.Stage    // by layer
 	blocks  map[[3]int]*engine.Slice // by layer, data slice and block
 	rows    map[int][][]float64      // see norms
 }
@@ -33,7 +34,7 @@ func newFallback(g *graph.Graph, p *plan.Plan, slice time.Duration) *fallback {
 	f := &fallback{
 		g: g, plan: p, nodes: p.Nodes(g), slice: slice,
 		weights: make(map[int][]byte), blocks: make(map[[3]int]*engine.Slice),
-		rows: make(map[int][][]float64),
+		stages: make(map[int]*engine.Stage), rows: make(map[int][][]float64),
 	}
 	return f
 }
@@ -41,20 +42,52 @@ func newFallback(g *graph.Graph, p *plan.Plan, slice time.Duration) *fallback {
 // compute leaves block b of the result of data slice j in memory, computed from
 // the slice's input; false if stop became true.
 func (f *fallback) compute(pool *kernel.Pool, layer, j, b int, input []byte, memory *[]byte, stop *atomic.Bool) (bool, error) {
-	block, err := f.block(layer, j, b)
-	if err != nil {
-		return false, err
-	}
 	pl := &f.plan.Layers[layer]
-	size := pl.Block(j, b).OutputBytes()
+	size := pl.BlockWork(j, b).OutputBytes
 	*memory = sized(*memory, size)
-	ends := time.Now().Add(f.slice * time.Duration(size) / time.Duration(pl.Slice(j).OutputBytes()))
-	done := block.Run(pool, *memory, input, stop)
+	ends := time.Now().Add(f.slice * time.Duration(size) / time.Duration(pl.Work(j).OutputBytes))
+	done, err := f.run(pool, layer, j, b, *memory, input, stop)
 	for rest := time.Until(ends); done && f.slice > 0 && rest > 0; rest = time.Until(ends) {
 		time.Sleep(min(rest, time.Millisecond))
 		done = stop == nil || !stop.Load()
 	}
-	return done, nil
+	return done, err
+}
+
+// run computes a block, or a stage, as compute does.
+func (f *fallback) run(pool *kernel.Pool, layer, j, b int, dst, input []byte, stop *atomic.Bool) (bool, error) {
+	if f.plan.Layers[layer].Run != nil {
+		stage, err := f.stage(pool, layer)
+		if err != nil {
+			return false, err
+		}
+		return stage.Run(dst, input, stop, time.Time{})
+	}
+	block, err := f.block(layer, j, b)
+	if err != nil {
+		return false, err
+	}
+	return block.Run(pool, dst, input, stop), nil
+}
+
+// stage compiles a stage with its kernels on pool.
+func (f *fallback) stage(pool *kernel.Pool, layer int) (*engine.Stage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if stage := f.stages[layer]; stage != nil {
+		return stage, nil
+	}
+	run := f.plan.Layers[layer].Run
+	s, err := f.g.StageOf(run.From, run.To)
+	if err != nil {
+		return nil, err
+	}
+	own := f.g.Cut(s)
+	if err := own.Prepare(); err != nil {
+		return nil, err
+	}
+	f.stages[layer], err = engine.NewStage(own, pool)
+	return f.stages[layer], err
 }
 
 func (f *fallback) block(layer, j, b int) (*engine.Slice, error) {

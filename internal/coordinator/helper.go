@@ -88,8 +88,7 @@ func (h *helper) compute(l *call) bool {
 			a = l.addAsk(j, nil)
 			l.asks[a].extra = true
 		}
-		part := layer.Block(j, b)
-		l.answer.FLOPs += 2 * int64(part.OutputLen()) * int64(part.Cols)
+		l.answer.FLOPs += layer.BlockWork(j, b).FLOPs
 		l.take(layer, a, b, result{wire.F32, h.result})
 	}
 	return true

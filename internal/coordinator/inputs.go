@@ -54,7 +54,7 @@ func (in *input) drop() {
 // which parities take too, or each slice's part of x. mu is held.
 func (l *call) fillInputs(layer *plan.Layer, x []byte, zero int32) {
 	if layer.SharesInput() {
-		p := link.NewPayload(layer.Linear.InputBytes())
+		p := link.NewPayload(layer.Work(0).InputBytes)
 		layer.Input(0, p.Bytes(), x, zero)
 		l.inputs = append(l.inputs, newInput(layer.Wire, p))
 		return
@@ -62,7 +62,7 @@ func (l *call) fillInputs(layer *plan.Layer, x []byte, zero int32) {
 	for u := range layer.Results() {
 		var in input
 		if u < layer.K() {
-			p := link.NewPayload(layer.Slice(u).InputBytes())
+			p := link.NewPayload(layer.Work(u).InputBytes)
 			layer.Input(u, p.Bytes(), x, zero)
 			in = newInput(layer.Wire, p)
 		}
@@ -75,7 +75,7 @@ func (l *call) fillInputs(layer *plan.Layer, x []byte, zero int32) {
 func (l *call) input(layer *plan.Layer, u int) *input {
 	in := &l.inputs[u%len(l.inputs)]
 	if in.sent == nil {
-		p := link.NewPayload(layer.Slice(u).InputBytes())
+		p := link.NewPayload(layer.Work(u).InputBytes)
 		l.c.codes[l.layer].encode(&l.decoder, layer, p.Bytes(), u-layer.K(), l.inputs[:layer.K()])
 		*in = encodedInput(layer.Wire, p)
 	}

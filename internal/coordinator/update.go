@@ -87,6 +87,9 @@ func (c *Coordinator) newUpdate(node string, begin int, rows []byte, bias []floa
 		return nil, errors.New("no split layer has this node")
 	}
 	pl := &c.plan.Layers[layer]
+	if pl.Run != nil {
+		return nil, fmt.Errorf("it is in the stage %s, whose weights stay as they are", pl.Node)
+	}
 	if isInteger(pl) != integers {
 		return nil, fmt.Errorf("its weights are %v: float32 has UpdateRows, bytes UpdateQuantisedRows", weightType(pl))
 	}

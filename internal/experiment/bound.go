@@ -91,7 +91,7 @@ func (m *ideal) layer(l *plan.Layer) float64 {
 		}
 	}
 	for s := range stations {
-		stations[s] = station{down: frames(l.Slice(s).InputLen()), computed: never}
+		stations[s] = station{down: frames(l.Work(s).InputLen), computed: never}
 	}
 	now, turn := 0.0, 0
 	for !m.wired {
@@ -137,7 +137,7 @@ func (m *ideal) layer(l *plan.Layer) float64 {
 		case up && st.up == 0:
 			arrive(next, st.upLast)
 		case !up && st.down == 0:
-			st.computed, st.up = st.downLast+ms(m.slice), frames(l.Slice(next).OutputLen())
+			st.computed, st.up = st.downLast+ms(m.slice), frames(l.Work(next).OutputLen)
 		}
 	}
 	slices.Sort(there)
