@@ -199,6 +199,8 @@ coordinator's live memory grew. See docs/faults.md.`,
 				return usage(cmd, "--parity %d: there are 1 to %d, and 1 for more than %d workers", c.Parity, parity.MaxParity, parity.MaxCoded)
 			case c.Duration < time.Second || c.Duration > 1000*time.Hour:
 				return usage(cmd, "--duration %v is not from 1s to 1000h", c.Duration)
+			case c.Slice < 0 || c.Slice > time.Second:
+				return usage(cmd, "--slice %v is not from 0s to 1s", c.Slice)
 			case !(c.Load > 0 && c.Load < 1):
 				return usage(cmd, "--load %v is not above 0 and below 1", c.Load)
 			case c.Every < 100*time.Millisecond || c.Every > time.Hour:
@@ -236,6 +238,7 @@ coordinator's live memory grew. See docs/faults.md.`,
 	f.IntVar(&c.Data, "workers", 63, "data slices K of each layer, a worker each")
 	f.IntVar(&c.Parity, "parity", 1, "parity workers R beside them")
 	f.DurationVar(&c.Duration, "duration", 30*time.Minute, "how long requests arrive")
+	f.DurationVar(&c.Slice, "slice", 20*time.Millisecond, "how long each worker is busy with a slice, at least: sleeping, so that this machine is not")
 	f.Float64Var(&c.Load, "load", 0.8, "`SHARE` of the rate that is answered without faults")
 	f.DurationVar(&c.Every, "every", time.Second, "how often some worker fails, about, and for how long at most")
 	f.IntVar(&c.Clients, "clients", 4, "requests under way at once")

@@ -26,6 +26,7 @@ type SoakConfig struct {
 	Data     int
 	Parity   int
 	Duration time.Duration
+	Slice    time.Duration // that a slice takes on each device, by sleeping
 	Load     float64       // of what the flock answers at most without faults
 	Every    time.Duration // a fault strikes some worker
 	Clients  int           // requests under way at once
@@ -80,7 +81,8 @@ func Soak(ctx context.Context, c SoakConfig) (r *SoakReport, err error) {
 		return nil, err
 	}
 	f, err := startDigits(ctx, flock.Config{
-		Plan: plan.Options{Data: c.Data, Parity: c.Parity}, Command: c.Command, StateDir: c.StateDir, Concurrency: c.Clients,
+		Plan: plan.Options{Data: c.Data, Parity: c.Parity}, StateDir: c.StateDir, Concurrency: c.Clients,
+		Command: append(slices.Clone(c.Command), "--emulate-slice", c.Slice.String()),
 	})
 	if err != nil {
 		return nil, err
