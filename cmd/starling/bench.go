@@ -24,7 +24,7 @@ func benchCommand() *cobra.Command {
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchEngineCommand(), benchLinkCommand(), benchFlockCommand())
+	cmd.AddCommand(benchEngineCommand(), benchLinkCommand(), benchEchoCommand(), benchFlockCommand())
 	return cmd
 }
 

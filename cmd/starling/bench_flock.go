@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,14 +19,14 @@ import (
 
 func benchLinkCommand() *cobra.Command {
 	var requests int
-	var sizes []int
+	var sizes, workers []int
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "link",
 		Short: "Measure round trips of the tensor link beside plain TCP",
-		Long: `Sends frames of the tensor link there and back over loopback and, in turn, the same
-bytes over TCP behind a bare length: what the link's checksums, heartbeats and queue
-cost.`,
+		Long: `Sends frames of the tensor link to workers in another process, over loopback, and
+back and, in turn, the same bytes over TCP behind a bare length: what the link's
+checksums, heartbeats and queue cost, in time and in the coordinator's CPU.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if requests < 1 || requests > maxBenchRequests {
@@ -37,15 +38,28 @@ cost.`,
 					return usage(cmd, "--kib %d is not from 1 to %d", kib, maxBenchKiB)
 				}
 			}
+			for _, n := range workers {
+				if n < 1 || n > experiment.MaxEchoes {
+					return usage(cmd, "--workers %d is not from 1 to %d", n, experiment.MaxEchoes)
+				}
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
 			progress := startProgress()
 			defer progress.stop()
-			for _, kib := range sizes {
-				progress.now(func() string { return fmt.Sprintf("%d round trips of %d KiB", requests, kib) })
-				r, err := experiment.Link(cmd.Context(), kib<<10, requests)
-				if err != nil {
-					return err
+			for _, n := range workers {
+				for _, kib := range sizes {
+					progress.now(func() string { return fmt.Sprintf("%d round trips of %d KiB to %d workers", requests, kib, n) })
+					r, err := experiment.Link(cmd.Context(), experiment.LinkConfig{
+						Bytes: kib << 10, Requests: requests, Workers: n, Command: []string{self, "bench", "echo"},
+					})
+					if err != nil {
+						return err
+					}
+					reports = append(reports, r)
 				}
-				reports = append(reports, r)
 			}
 			progress.stop()
 			if asJSON {
@@ -57,9 +71,26 @@ cost.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.IntSliceVar(&sizes, "kib", []int{4, 64, 1024}, "sizes in KiB, each way")
+	f.IntSliceVar(&workers, "workers", []int{1, 5}, "numbers of workers")
 	f.IntVar(&requests, "requests", 1000, "round trips of each size")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// benchEchoCommand is the other process of bench link.
+func benchEchoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "echo LINK PLAIN WORKERS",
+		Hidden: true,
+		Args:   exactly(3, "LINK PLAIN WORKERS"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[2])
+			if err != nil || n < 1 || n > experiment.MaxEchoes {
+				return usage(cmd, "%q workers are not from 1 to %d", args[2], experiment.MaxEchoes)
+			}
+			return experiment.Echo(cmd.Context(), args[0], args[1], n)
+		},
+	}
 }
 
 // maxBenchKiB is the link's largest payload.

@@ -18,11 +18,12 @@ import (
 func TestLink(t *testing.T) {
 	var reports []*experiment.LinkReport
 	for _, size := range []int{1, 100_000} {
-		r, err := experiment.Link(t.Context(), size, 20)
+		c := experiment.LinkConfig{Bytes: size, Requests: 20, Workers: 3, Command: []string{command[0], "bench", "echo"}}
+		r, err := experiment.Link(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Bytes != size || r.Requests != 20 || !(r.Link.P50 > 0 && r.Plain.P50 > 0 && r.Ratio == r.Link.P50/r.Plain.P50) {
+		if r.Bytes != size || r.Requests != 20 || r.Workers != 3 || !(r.Link.P50 > 0 && r.Plain.P50 > 0 && r.Ratio == r.Link.P50/r.Plain.P50) {
 			t.Errorf("%+v", r)
 		}
 		reports = append(reports, r)
@@ -33,7 +34,7 @@ func TestLink(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := experiment.Link(ctx, 1, 1); !errors.Is(err, context.Canceled) {
+	if _, err := experiment.Link(ctx, experiment.LinkConfig{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("an ended context gives %v", err)
 	}
 }
