@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -20,24 +21,29 @@ const maxFile = 1 << 20
 
 // file is the YAML of a plan; docs/cli.md describes it.
 type file struct {
-	Workers    int       `yaml:"workers"`
-	Parity     int       `yaml:"parity"`
-	Redundancy string    `yaml:"redundancy"`
-	Split      string    `yaml:"split"`
-	Wire       string    `yaml:"wire"`
-	Speeds     []float64 `yaml:"speeds"`
-	MemoryMB   []float64 `yaml:"memory_mb"`
-	Layers     []struct {
-		Layer      string    `yaml:"layer"`
-		To         string    `yaml:"to"`
-		Split      string    `yaml:"split"`
-		Redundancy string    `yaml:"redundancy"`
-		Wire       string    `yaml:"wire"`
-		Data       []string  `yaml:"data"`
-		Shares     []float64 `yaml:"shares"`
-		Spare      []string  `yaml:"spare"`
-	} `yaml:"layers"`
+	Workers    int         `yaml:"workers"`
+	Parity     int         `yaml:"parity"`
+	Redundancy string      `yaml:"redundancy"`
+	Split      string      `yaml:"split"`
+	Wire       string      `yaml:"wire"`
+	Speeds     []float64   `yaml:"speeds"`
+	MemoryMB   []float64   `yaml:"memory_mb"`
+	Layers     []fileLayer `yaml:"layers"`
 }
+
+type fileLayer struct {
+	Layer      string    `yaml:"layer"`
+	To         string    `yaml:"to"`
+	Split      string    `yaml:"split"`
+	Redundancy string    `yaml:"redundancy"`
+	Wire       string    `yaml:"wire"`
+	Data       []string  `yaml:"data"`
+	Shares     []float64 `yaml:"shares"`
+	Spare      []string  `yaml:"spare"`
+}
+
+// unknownKey is how package yaml says that a type of ours lacks a key.
+var unknownKey = regexp.MustCompile(`field (.*) not found in type plan\.\w+`)
 
 // ReadFile reads a plan's options from a YAML file of 1 MiB at most. What it
 // leaves out is as the command line's defaults: 4 workers and 1 parity.
@@ -66,7 +72,7 @@ func parseFile(raw []byte) (Options, error) {
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	d.KnownFields(true)
 	if err := d.Decode(&in); err != nil && !errors.Is(err, io.EOF) { // an empty file says nothing
-		return Options{}, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
+		return Options{}, errors.New(unknownKey.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", " "), "unknown key $1"))
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Options{}, errors.New("more than one document")

@@ -249,7 +249,7 @@ func (m *maker) cover(l engine.Linear, kind string, set *Setting) (string, error
 		case set.Redundancy == Parity && kind == Spatial:
 			return "", errors.New("all slices of a spatial split have the same weights: use inputs or replicate")
 		case set.Redundancy == Parity && cheapest == Replicate:
-			return "", fmt.Errorf("the slices of a %s split differ in weights and in inputs, so no parity of weights covers them: use replicate", kind)
+			return "", fmt.Errorf("slices of kind %s differ in weights and in inputs, so no parity of weights covers them: use replicate", kind)
 		}
 	default:
 		return "", fmt.Errorf("unknown redundancy %q: use %s, %s, %s or %s", set.Redundancy, None, Parity, Inputs, Replicate)
