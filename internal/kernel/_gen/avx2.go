@@ -88,7 +88,7 @@ func gemm(a *asm) {
 
 // gemvAhead is how many bytes ahead of their use weights are fetched: the CPU by
 // itself does not go on past the end of a page.
-const gemvAhead = 3 << 10
+const gemvAhead = 1 << 10
 
 // gemv takes four rows at a time, then one. In the last k%16 elements, lanes past
 // the end keep their bits.
