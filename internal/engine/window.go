@@ -65,7 +65,7 @@ func (c *compiler) globalPool(n *graph.Node) error {
 type globalPoolOp struct{ dst, x, nc, hw int }
 
 func (o *globalPoolOp) run(s *Session) {
-	kernel.GlobalAveragePool(s.f32(o.dst), s.f32(o.x), o.nc, o.hw)
+	kernel.GlobalAveragePool(s.program.pool, s.f32(o.dst), s.f32(o.x), o.nc, o.hw)
 }
 
 // globalMax emits a GlobalMaxPool (opset 1).

@@ -106,7 +106,7 @@ func axis(name string, size, before, after, kernel, dilation, stride, out int) e
 var errRows = errors.New("kernel: a slice of the filters needs Groups == 1 and at most M rows")
 
 // Conv is a convolution with its filters in the order in which Run reads them.
-// It is never written after NewConv, so it is safe for concurrent use.
+// It is never written after NewConv, but for cut, so it is safe for concurrent use.
 type Conv struct {
 	g       Conv2D // as computed: a pointwise layer is one row of H·W cells
 	rows    int
@@ -117,6 +117,7 @@ type Conv struct {
 	sparse  *sparseFilters // in place of filters, if many are zero
 	direct  *depthwise
 	zeros   []float32 // a bias in place of none
+	cut     atomic.Pointer[cut]
 }
 
 // NewConv prepares a convolution with filters w [rows, C/Groups, KH, KW], f32:
@@ -167,14 +168,13 @@ func newConv(g Conv2D, w []float32, rows int, mostKept float64) *Conv {
 }
 
 type convJob struct {
-	c                *Conv
-	dst, x           []float32
-	mBlocks, nBlocks int
-	mStep, nStep     int
-	skip             bool // zeros may be left out
-	end              ending
-	stop             *atomic.Bool
-	stopped          atomic.Bool
+	c       *Conv
+	dst, x  []float32
+	cut     *cut
+	skip    bool // zeros may be left out
+	end     ending
+	stop    *atomic.Bool
+	stopped atomic.Bool
 }
 
 var convJobs freeList[convJob]
@@ -196,41 +196,79 @@ func (c *Conv) Run(p *Pool, dst, x []float32, after After, stop *atomic.Bool) bo
 		need("add", len(after.Add), g.N*c.rows*g.OH*g.OW)
 	}
 	j := convJobs.get()
-	j.c, j.dst, j.x, j.end, j.stop = c, dst, x, after.ending(c.zeros), stop
+	if c.direct != nil && depthwiseCost*g.N*g.M*g.OH*g.OW < tilesOfLevel().handOver {
+		p = nil
+	}
+	j.c, j.dst, j.x, j.end, j.stop, j.cut = c, dst, x, after.ending(c.zeros), stop, c.cutFor(p.Threads())
 	j.skip = c.sparse != nil && c.sparse.skip.holds(x[:g.N*g.C*g.H*g.W])
 	j.stopped.Store(false)
-	p.run(j, j.plan(p.Threads()))
+	p.run(j, j.cut.blocks)
 	ok := !j.stopped.Load()
-	j.c, j.dst, j.x, j.end, j.stop = nil, nil, nil, ending{}, nil
+	j.c, j.dst, j.x, j.end, j.stop, j.cut = nil, nil, nil, ending{}, nil, nil
 	convJobs.put(j)
 	return ok
 }
 
-// plan cuts the work into blocks and says how many they are.
-func (j *convJob) plan(threads int) int {
-	c, g, t := j.c, &j.c.g, j.c.tiles
-	if c.direct != nil {
-		j.nBlocks = ceilDiv(g.OH, c.direct.blockRows)
-		return ceilDiv(g.N*g.C, c.direct.maps) * j.nBlocks
-	}
-	maps, per, cells := g.N*g.Groups, c.rows/g.Groups, g.OH*g.OW
-	if c.narrow {
-		panels := ceilDiv(per, t.n)
-		j.mStep = blockPanels(panels, narrowPanels, maps, threads) * t.n
-		j.mBlocks = ceilDiv(per, j.mStep)
-		return maps * j.mBlocks
-	}
-	j.nStep = blockPanels(ceilDiv(cells, t.n), t.blockN/t.n, maps, threads) * t.n
-	j.nBlocks = ceilDiv(cells, j.nStep)
-	high := t.m
-	if c.sparse != nil {
-		high = sparseM
-	}
-	mPanels := ceilDiv(per, high)
-	j.mStep = blockPanels(mPanels, mPanels, maps*j.nBlocks, threads) * high
-	j.mBlocks = ceilDiv(per, j.mStep)
-	return maps * j.nBlocks * j.mBlocks
+// A cut is how the work of a convolution is cut into blocks for some threads: the
+// output of each group of each image, or if depthwise of all.
+type cut struct {
+	threads          int
+	m, n             side
+	mBlocks, nBlocks int
+	blocks           int
 }
+
+// cutFor keeps what it returned last: finding it takes longer than many a layer.
+func (c *Conv) cutFor(threads int) *cut {
+	if last := c.cut.Load(); last != nil && last.threads == threads {
+		return last
+	}
+	g, t, s := &c.g, c.tiles, &cut{threads: threads}
+	maps, per, cells := g.N*g.Groups, c.rows/g.Groups, g.OH*g.OW
+	least := 1 // blocks of columns
+	switch {
+	case c.direct != nil:
+		maps = 1
+		s.m, s.n = side{size: g.N * g.C, unit: 1}, side{size: g.OH, unit: c.direct.blockRows}
+		s.mBlocks, s.nBlocks = ceilDiv(s.m.size, c.direct.maps), s.n.units()
+	case c.narrow:
+		s.m, s.n = side{size: cells, unit: cells}, side{size: per, unit: t.n, extra: turnedColumns}
+		least = ceilDiv(per, narrowPanels*t.n)
+	default:
+		s.m = side{size: per, unit: t.m, extra: packedRows}
+		s.n = side{size: cells, unit: t.columnStep, extra: readColumns, once: coldColumns}
+		if c.sparse != nil {
+			s.m.unit = sparseM
+		}
+		least = ceilDiv(cells, t.blockN)
+	}
+	if c.direct == nil {
+		s.mBlocks, s.nBlocks = cutOutput(s.m, s.n, least, maps, g.K(), threads, t.handOver)
+	}
+	s.blocks = maps * s.mBlocks * s.nBlocks
+	c.cut.Store(s)
+	return s
+}
+
+// part says which rows and columns, of which group and image, block i computes.
+// Neighbours have the same filters.
+func (s *cut) part(g *Conv2D, i int) (m0, m1, n0, n1, group, image int) {
+	n0, n1 = s.n.span(i%s.nBlocks, s.nBlocks)
+	i /= s.nBlocks
+	m0, m1 = s.m.span(i%s.mBlocks, s.mBlocks)
+	i /= s.mBlocks
+	return m0, m1, n0, n1, i % g.Groups, i / g.Groups
+}
+
+// What blocks and threads do that others do as well, as the rows or columns of a
+// product that take as long: a block packs its columns, or if narrow all of the
+// cells, and reads its filters; a thread gets these from afar the first time.
+const (
+	packedRows    = 20
+	readColumns   = 4
+	coldColumns   = 32
+	turnedColumns = 24
+)
 
 // runBlock computes some columns of some rows of one group of one image.
 func (j *convJob) runBlock(i int) {
@@ -243,12 +281,10 @@ func (j *convJob) runBlock(i int) {
 		return
 	}
 	c, g, t := j.c, &j.c.g, j.c.tiles
-	m0, i := i%j.mBlocks*j.mStep, i/j.mBlocks
-	n0, i := i%j.nBlocks*j.nStep, i/j.nBlocks
-	group, image := i%g.Groups, i/g.Groups
+	m0, m1, n0, n1, group, image := j.cut.part(g, i)
 
 	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
-	m, n := min(j.mStep, per-m0), min(j.nStep, cells-n0)
+	m, n := m1-m0, n1-n0
 	high, step := t.high(per), t.kBlock(k)
 	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]
 	at := (image*c.rows+group*per+m0)*cells + n0
@@ -314,11 +350,10 @@ const narrowPanels = 16
 // round: the cells are the rows of the product.
 func (j *convJob) runNarrow(i int) {
 	c, g, t := j.c, &j.c.g, j.c.tiles
-	m0, i := i%j.mBlocks*j.mStep, i/j.mBlocks
-	group, image := i%g.Groups, i/g.Groups
+	_, _, m0, m1, group, image := j.cut.part(g, i)
 
 	per, cells, depth, k := c.rows/g.Groups, g.OH*g.OW, g.C/g.Groups, g.K()
-	m := min(j.mStep, per-m0)
+	m := m1 - m0
 	wide, step := t.wide(per), t.kBlock(k)
 	filters := c.filters[group*wide*k:]
 	x := j.x[(image*g.C+group*depth)*g.H*g.W:][:depth*g.H*g.W]

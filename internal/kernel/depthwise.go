@@ -26,6 +26,10 @@ const depthwiseScratch = 1 << 14
 // depthwiseBlock is the number of output elements worth a block.
 const depthwiseBlock = 1 << 12
 
+// depthwiseCost is about how many multiply-adds of a product take as long as an
+// output element.
+const depthwiseCost = 24
+
 // copyFits says whether the copy for one output row stays small. It does in
 // networks, but not for a stride or a dilation of millions.
 func copyFits(g *Conv2D) bool {
@@ -126,11 +130,12 @@ func (j *convJob) runDirect(i int) {
 		return
 	}
 	c, g, d := j.c, &j.c.g, j.c.direct
-	oy, m0 := i%j.nBlocks*d.blockRows, i/j.nBlocks*d.maps
-	rows := min(d.blockRows, g.OH-oy)
+	oy, end := j.cut.n.span(i%j.cut.nBlocks, j.cut.nBlocks)
+	rows := end - oy
+	m0, m1 := j.cut.m.span(i/j.cut.nBlocks, j.cut.mBlocks)
 	area := g.KH * g.KW
 	if d.fits {
-		for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
+		for m := m0; m < m1; m++ {
 			dst, end := j.dst[m*g.OH*g.OW:][:g.OH*g.OW], j.end.orNone(c.zeros).from(m%g.C, m*g.OH*g.OW)
 			now, w := end, c.filters[m%g.C*area:(m%g.C+1)*area]
 			if end.add != nil { // comes before the bounds
@@ -147,7 +152,7 @@ func (j *convJob) runDirect(i int) {
 	defer buffers.put(scratch)
 	pad := scratch.sized(d.scratchLen(g, rows))
 	clear(pad)
-	for m := m0; m < min(m0+d.maps, g.N*g.C); m++ {
+	for m := m0; m < m1; m++ {
 		w := c.filters[m%g.C*area : (m%g.C+1)*area]
 		at := (m*g.OH + oy) * g.OW
 		dst := j.dst[at:][:rows*g.OW]

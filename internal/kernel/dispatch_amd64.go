@@ -45,7 +45,7 @@ func setLevel(name string) bool {
 }
 
 // tiles12x32 has 32 KiB of B in L1, and 192 KiB of A and 256 KiB of B in L2.
-var tiles12x32 = tiling{m: 12, n: 32, rowStep: 4, columnStep: 16, blockK: 256, blockM: 16 * 12, blockN: 8 * 32}
+var tiles12x32 = tiling{m: 12, n: 32, rowStep: 4, columnStep: 16, blockK: 256, blockM: 16 * 12, blockN: 8 * 32, handOver: 3 << 17}
 
 func tilesOfLevel() *tiling {
 	if avx512 {

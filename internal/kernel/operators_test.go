@@ -220,7 +220,7 @@ func TestStencils(t *testing.T) {
 func TestGlobalAveragePool(t *testing.T) {
 	x := []float32{0, 0, 0, 1, 2, 6, 0, 0, 0, 0, 0, 3, 5, 6, 7, -1, 0, 1e8}
 	dst := make([]float32, 6)
-	GlobalAveragePool(dst, x, 6, 3)
+	GlobalAveragePool(nil, dst, x, 6, 3)
 	compareBits(t, "mean", dst, []float32{0, 3, 0, 1, 6, float32((1e8 - 1) / 3.0)})
 }
 

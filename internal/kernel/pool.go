@@ -28,7 +28,7 @@ type Pool struct {
 	turn   sync.Mutex // guards the fields below; held by the caller whose job runs
 	job    job
 	blocks int64
-	next   atomic.Int64   // first block nobody has taken
+	shares []share        // of the blocks, one of each thread, the caller's first
 	busy   atomic.Int64   // helpers invited or working
 	cpus   []atomic.Int32 // where the threads were seen last, the caller first
 	alone  time.Time      // no helper is invited until then
@@ -43,6 +43,12 @@ type helper struct {
 	wake  chan struct{} // holds one token at most, which may be stale
 	state atomic.Int32
 	woken bool // the caller's: its invitation came with a token
+}
+
+// A share is some neighbouring blocks of a job. It has a cache line of its own.
+type share struct {
+	next atomic.Int64 // first block nobody has taken
+	_    [56]byte
 }
 
 // States of a helper.
@@ -80,7 +86,7 @@ func NewPool(threads int) *Pool {
 	threads = min(threads, MaxThreads)
 	p := &Pool{
 		threads: threads, helpers: make([]helper, threads-1), done: make(chan struct{}, 1),
-		cpus: make([]atomic.Int32, threads),
+		cpus: make([]atomic.Int32, threads), shares: make([]share, threads),
 	}
 	if threads <= runtime.GOMAXPROCS(0) {
 		p.patience = lookTime
@@ -99,7 +105,7 @@ func (p *Pool) help(h *helper, thread int) {
 			if p.patience > 0 {
 				keepApart(p.cpus, thread)
 			}
-			p.drain()
+			p.drain(thread)
 			// Before the caller knows of the end, and so before its next job.
 			h.state.Store(looking)
 			if p.busy.Add(-1) == 0 {
@@ -169,7 +175,9 @@ func (p *Pool) run(j job, blocks int) {
 		panic("kernel: use of a closed pool")
 	}
 	p.job, p.blocks = j, int64(blocks)
-	p.next.Store(0)
+	for i := range p.shares {
+		p.shares[i].next.Store(p.firstOf(i))
+	}
 	start := time.Now()
 	helpers := p.helpers[:min(len(p.helpers), blocks-1)]
 	if start.Before(p.alone) {
@@ -191,7 +199,7 @@ func (p *Pool) run(j job, blocks int) {
 		default: // a stale token wakes it as well
 		}
 	}
-	p.drain()
+	p.drain(0)
 	revoked := int64(0)
 	for i := range helpers {
 		before := int32(looking)
@@ -224,15 +232,22 @@ func (p *Pool) await(worked time.Duration) {
 	}
 }
 
-func (p *Pool) drain() {
-	for {
-		i := p.next.Add(1) - 1
-		if i >= p.blocks {
-			return
+// drain runs the blocks of a thread's own share, then what is left of others. As
+// it has the same share of each job, much of what it reads is what it wrote.
+func (p *Pool) drain(thread int) {
+	for i := range p.shares {
+		at := (thread + i) % p.threads
+		end := p.firstOf(at + 1)
+		for next := &p.shares[at].next; next.Load() < end; {
+			if block := next.Add(1) - 1; block < end {
+				p.job.runBlock(int(block))
+			}
 		}
-		p.job.runBlock(int(i))
 	}
 }
+
+// firstOf is the first block of a thread's share.
+func (p *Pool) firstOf(thread int) int64 { return int64(thread) * p.blocks / int64(p.threads) }
 
 // A freeList keeps used values of T for the next call, so that warm calls do
 // not allocate. It holds as many as were ever in use at one time.

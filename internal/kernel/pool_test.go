@@ -100,6 +100,7 @@ func TestNoAllocations(t *testing.T) {
 			"bias":      func() { BiasAct(p, dst, x, 1, 4, 144, 0, 6) },
 			"maxpool":   func() { most.Run(p, dst, x) },
 			"avgpool":   func() { mean.Run(p, dst, x) },
+			"mean":      func() { GlobalAveragePool(p, dst, x, 4, 144) },
 			"softmax":   func() { Softmax(p, dst, x, 1, 144, 4) },
 			"lrn":       func() { LRN(dst, x, 1, 4, 144, 5, 1e-4, 0.75, 1) },
 			"norm":      func() { BatchNorm(dst, x, w, w, w, x[:4], 1, 4, 144, 2) },

@@ -83,6 +83,7 @@ func newPooling(g Pool2D, average bool) *Pooling {
 type poolJob struct {
 	q      *Pooling
 	dst, x []float32
+	blocks int
 }
 
 var poolJobs freeList[poolJob]
@@ -97,8 +98,9 @@ func (q *Pooling) Run(p *Pool, dst, x []float32) {
 		return
 	}
 	j := poolJobs.get()
-	*j = poolJob{q, dst, x}
-	p.run(j, ceilDiv(g.N*g.C, q.maps))
+	*j = poolJob{q: q, dst: dst, x: x}
+	j.blocks = ceilDiv(g.N*g.C, q.maps)
+	p.run(j, j.blocks)
 	*j = poolJob{}
 	poolJobs.put(j)
 }
@@ -107,7 +109,7 @@ func (j *poolJob) runBlock(i int) {
 	q, g := j.q, &j.q.g
 	scratch := buffers.get()
 	defer buffers.put(scratch)
-	m0, m1 := i*q.maps, min((i+1)*q.maps, g.N*g.C)
+	m0, m1 := side{size: g.N * g.C, unit: 1}.span(i, j.blocks)
 	if q.direct && !q.fits {
 		j.averageRows(m0, m1, scratch)
 		return
@@ -261,13 +263,33 @@ func averageMap(g *Pool2D, dst, x []float32) {
 	}
 }
 
+type meanJob struct {
+	dst, x        []float32
+	nc, hw, block int
+}
+
+var meanJobs freeList[meanJob]
+
+// meanBlock is the number of cells in a block of a threaded GlobalAveragePool.
+const meanBlock = 1 << 14
+
 // GlobalAveragePool is dst[i] = the mean of x[i,:] (ONNX GlobalAveragePool): x
-// [nc,hw], dst [nc], f32, summed in order in float64. dst must not alias x.
-func GlobalAveragePool(dst, x []float32, nc, hw int) {
+// [nc,hw], dst [nc], f32, summed in order in float64. dst must not alias x. Safe for
+// concurrent use.
+func GlobalAveragePool(p *Pool, dst, x []float32, nc, hw int) {
 	need("dst", len(dst), nc)
 	need("x", len(x), nc*hw)
-	i := 0
-	for ; i+4 <= nc; i += 4 { // four chains, since each waits for itself
+	j := meanJobs.get()
+	*j = meanJob{dst: dst, x: x, nc: nc, hw: hw, block: max(1, meanBlock/4/max(1, hw)) * 4}
+	p.run(j, ceilDiv(nc, j.block))
+	*j = meanJob{}
+	meanJobs.put(j)
+}
+
+func (j *meanJob) runBlock(b int) {
+	dst, x, hw := j.dst, j.x, j.hw
+	i, end := b*j.block, min((b+1)*j.block, j.nc)
+	for ; i+4 <= end; i += 4 { // four chains, since each waits for itself
 		a, b, c, d := x[i*hw:][:hw], x[(i+1)*hw:][:hw], x[(i+2)*hw:][:hw], x[(i+3)*hw:][:hw]
 		var sa, sb, sc, sd float64
 		for k := range a {
@@ -279,7 +301,7 @@ func GlobalAveragePool(dst, x []float32, nc, hw int) {
 		n := float64(hw)
 		dst[i], dst[i+1], dst[i+2], dst[i+3] = float32(sa/n), float32(sb/n), float32(sc/n), float32(sd/n)
 	}
-	for ; i < nc; i++ {
+	for ; i < end; i++ {
 		var sum float64
 		for _, v := range x[i*hw : (i+1)*hw] {
 			sum += float64(v)

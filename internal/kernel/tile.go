@@ -11,13 +11,14 @@ type tiling struct {
 	m, n                   int
 	rowStep, columnStep    int
 	blockK, blockM, blockN int
+	handOver               int // multiply-adds of a thread in the time that another takes to begin and end
 }
 
 // maxTileN is the most columns in a tile.
 const maxTileN = 32
 
 // tiles6x16 has 16 KiB of B in L1, and 192 KiB of A and 256 KiB of B in L2.
-var tiles6x16 = tiling{m: 6, n: 16, rowStep: 6, columnStep: 16, blockK: 256, blockM: 32 * 6, blockN: 16 * 16}
+var tiles6x16 = tiling{m: 6, n: 16, rowStep: 6, columnStep: 16, blockK: 256, blockM: 32 * 6, blockN: 16 * 16, handOver: 1 << 16}
 
 // kBlock returns the length of the K blocks: blockK at most, and even.
 func (t *tiling) kBlock(k int) int { return ceilDiv(k, ceilDiv(k, t.blockK)) }
