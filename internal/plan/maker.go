@@ -78,6 +78,7 @@ func (m *maker) find(g *graph.Graph) error {
 	if err != nil {
 		return err
 	}
+	m.nodes = nil
 	known := map[string]bool{}
 	dense := map[[2]string]int{} // in nodes, by what they read
 	for _, n := range g.Nodes {
@@ -99,7 +100,7 @@ func (m *maker) find(g *graph.Graph) error {
 			}
 			return err
 		}
-		if set == nil && kindOf(l, m.opt.Split) == "" {
+		if set == nil && (m.opt.Split == Stage || kindOf(l, m.opt.Split) == "") {
 			continue
 		}
 		if l.Op != "Conv" {

@@ -42,11 +42,11 @@ const (
 	Filter  = "filter"  // convolutions by input channels
 	Spatial = "spatial" // convolutions by rows of the map
 	Local   = "local"   // in a Setting: not split
-	Stage   = "stage"   // several nodes, whole: of a Setting with To
+	Stage   = "stage"   // runs of nodes, each whole; in a Setting, with To
 )
 
 // Kinds are all that Options.Split can be.
-var Kinds = []string{Auto, Output, Channel, Input, Filter, Spatial}
+var Kinds = []string{Auto, Output, Channel, Input, Filter, Spatial, Stage}
 
 // Covers.
 const (
@@ -135,6 +135,11 @@ func New(g *graph.Graph, opt Options) (*Plan, error) {
 		if m.fit(p) {
 			return p, nil
 		}
+		if opt.Split == Stage { // other cuts
+			if err := m.find(g); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return nil, m.tooLarge()
 }
@@ -144,12 +149,13 @@ var wanted = map[string]string{
 	"": "dense layer or ungrouped convolution", Auto: "dense layer or ungrouped convolution",
 	Output: "dense layer", Input: "dense layer",
 	Channel: "convolution", Filter: "ungrouped convolution", Spatial: "convolution",
+	Stage: "run of nodes with one value going in and one coming out, a layer among them",
 }
 
-// kindOf is the kind in which a run with that split cuts a layer; "" if it
-// does not.
+// kindOf is the kind in which a run with that split cuts a layer that is no part of
+// a stage; "" if it does not.
 func kindOf(l engine.Linear, split string) string {
-	if split == "" || split == Auto {
+	if split == "" || split == Auto || split == Stage {
 		switch {
 		case l.Op != "Conv":
 			return Output

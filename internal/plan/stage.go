@@ -81,7 +81,7 @@ func runOf(g *graph.Graph, from, to string) (*Run, []string, error) {
 	return r, names, nil
 }
 
-// stages are the stages of the settings, by the names of their nodes.
+// stages are the stages of the plan, by the names of their nodes.
 func (m *maker) stages(g *graph.Graph) (map[string]*candidate, error) {
 	of := map[string]*candidate{}
 	for i := range m.opt.Layers {
@@ -95,16 +95,8 @@ func (m *maker) stages(g *graph.Graph) (map[string]*candidate, error) {
 		if set.Split != "" && set.Split != Stage {
 			return nil, fmt.Errorf("stage %s to %s is computed whole, not split by %s", set.Node, set.To, set.Split)
 		}
-		run, nodes, err := runOf(g, set.Node, set.To)
-		if err != nil {
-			return nil, fmt.Errorf("stage %s to %s: %w", set.Node, set.To, err)
-		}
-		c := &candidate{nodes: nodes, run: run, set: set}
-		for _, name := range nodes {
-			if other := of[name]; other != nil {
-				return nil, fmt.Errorf("node %s would be in two stages: %s and %s", name, other.name(), c.name())
-			}
-			of[name] = c
+		if err := addStage(g, of, set); err != nil {
+			return nil, err
 		}
 	}
 	for i := range m.opt.Layers {
@@ -112,7 +104,26 @@ func (m *maker) stages(g *graph.Graph) (map[string]*candidate, error) {
 			return nil, fmt.Errorf("layer %s is in the stage %s", set.Node, of[set.Node].name())
 		}
 	}
+	if m.opt.Split == Stage {
+		return of, m.sequence(g, of)
+	}
 	return of, nil
+}
+
+// addStage adds a stage to others, by the names of its nodes.
+func addStage(g *graph.Graph, stages map[string]*candidate, set *Setting) error {
+	run, nodes, err := runOf(g, set.Node, set.To)
+	if err != nil {
+		return fmt.Errorf("stage %s to %s: %w", set.Node, set.To, err)
+	}
+	c := &candidate{nodes: nodes, run: run, set: set}
+	for _, name := range nodes {
+		if other := stages[name]; other != nil {
+			return fmt.Errorf("node %s would be in two stages: %s and %s", name, other.name(), c.name())
+		}
+		stages[name] = c
+	}
+	return nil
 }
 
 func (c *candidate) name() string {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"starling/internal/graph"
+	"starling/internal/tensor"
 	"starling/internal/wire"
 )
 
@@ -163,7 +166,86 @@ func TestNoStage(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.yaml, err, c.says)
 		}
 	}
-	if _, err := New(network(t), Options{Data: 2, Split: Stage}); err == nil || !strings.Contains(fmt.Sprint(err), "unknown split") {
-		t.Errorf("split by stage without saying where: %v", err)
+}
+
+// chain is a network of so many dense layers of one size, each with an activation, and
+// two at the end that read the same.
+func chain(t *testing.T, layers int) *graph.Graph {
+	t.Helper()
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 8}}}},
+		Constants: map[string]*tensor.Tensor{},
+	}
+	last := "x"
+	node := func(name, op string, inputs ...string) {
+		if op == "MatMul" {
+			w := "w" + name
+			g.Constants[w] = tensor.New(tensor.Float32, 8, 8)
+			inputs = append(inputs, w)
+		}
+		g.Nodes = append(g.Nodes, &graph.Node{Name: name, Op: op, Inputs: inputs, Outputs: []string{name + "y"}})
+		last = name + "y"
+	}
+	for i := range layers {
+		node(fmt.Sprintf("l%d", i), "MatMul", last)
+		node(fmt.Sprintf("r%d", i), "Relu", last)
+	}
+	joint := last
+	node("a", "MatMul", joint)
+	node("b", "MatMul", joint)
+	node("sum", "Add", "ay", "by")
+	g.Outputs = []string{last}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// A model that is split by stage is cut where one value passes, in proportion to speeds
+// and within memory, and around what the plan says otherwise.
+func TestSplitByStage(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		opt  Options
+		want string
+	}{
+		{"pairs", Options{Data: 2, Redundancy: Replicate}, "l0 to r3 [0 1], l4 to sum [2 3]"},
+		{"copies in a ring", Options{Data: 3, Parity: 1}, "l0 to r1 [0 1], l2 to r3 [1 2], l4 to r5 [2 3], a to sum [3 0]"},
+		{"two copies", Options{Data: 2, Parity: 2}, "l0 to r1 [0 1 2], l2 to r3 [1 2 3], l4 to r5 [2 3 0], a to sum [3 0 1]"},
+		{"no copies", Options{Data: 1, Redundancy: None}, "l0 to sum [0]"},
+		{"more workers than cuts", Options{Data: 12, Redundancy: None}, "l0 to r1 [0], l2 to r3 [1], l4 to r5 [2], a to sum [3]"},
+		{"speeds", Options{Data: 2, Redundancy: None, Speeds: []float64{3, 1}}, "l0 to r5 [0], a to sum [1]"},
+		{"memory", Options{Data: 2, Redundancy: None, Memory: []int64{600, 1e6}}, "l0 to r1 [0], l2 to sum [1]"},
+		{"a layer by itself", Options{Data: 2, Redundancy: None, Layers: []Setting{{Node: "l2"}}}, "l0 to r1 [0], l2 [1 0], r2 to r4 [0], l5 to sum [1]"},
+		{"one at the end", Options{Data: 2, Redundancy: None, Layers: []Setting{{Node: "b", Split: Local}}}, "l0 to r2 [0], l3 to r5 [1]"},
+		{"a stage by itself", Options{Data: 2, Redundancy: None, Layers: []Setting{{Node: "l1", To: "l3", Data: []int{1}}}}, "l0 to r0 [0], l1 to l3 [1], r3 to r5 [0], a to sum [1]"},
+	} {
+		c.opt.Split = Stage
+		p, err := New(chain(t, 6), c.opt)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		var got []string
+		for _, l := range p.Layers {
+			got = append(got, fmt.Sprint(l.Node, " ", l.Workers))
+		}
+		if text := strings.Join(got, ", "); text != c.want {
+			t.Errorf("%s: %s\nwant %s", c.name, text, c.want)
+		}
+	}
+	g := chain(t, 1)
+	g.Inputs = append(g.Inputs, graph.Value{Name: "state", Info: g.Inputs[0].Info})
+	g.Nodes = append(g.Nodes, &graph.Node{Name: "mix", Op: "Mul", Inputs: []string{"state", "x"}, Outputs: []string{"m"}})
+	g.Outputs = append(g.Outputs, "m")
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(g, Options{Data: 2, Redundancy: None, Split: Stage}); !errors.Is(err, ErrNothingToSplit) {
+		t.Errorf("two values all the way: %v", err)
+	}
+	if _, err := New(chain(t, 6), Options{Data: 2, Redundancy: None, Split: Stage, Memory: []int64{600, 600}}); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("too little memory: %v", err)
 	}
 }
