@@ -32,7 +32,7 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.IntVar(&p.options.Data, "workers", 4, "data slices K of each layer, a worker each; 0 runs the model without workers")
 	f.IntVar(&p.options.Parity, "parity", 1, "parity workers R beside them: so many may be lost")
 	f.StringVar(&p.options.Redundancy, "redundancy", "parity", "parity; replicate: 2·K workers, two hold each slice; or none: a lost worker's requests are lost")
-	f.StringVar(&p.options.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial")
+	f.StringVar(&p.options.Split, "split", "auto", "what to split: auto, dense layers by output or input, convolutions by channel, filter or spatial; or the model by stage, one after the other")
 	f.StringVar(&p.wire, "wire", "f32", "inputs and results on the link: f32; f16 or int8, a half or a quarter of the bytes, rounded")
 	f.Float64SliceVar(&p.options.Speeds, "speeds", nil, "`NUMBERS` for all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
 	f.Lookup("speeds").DefValue = "" // else help says "default []"

@@ -33,7 +33,7 @@ func TestEveryModel(t *testing.T) {
 			r := random(t)
 			var turns []plan.Options
 			for _, layer := range layersOf(t, r, file) {
-				for _, split := range plan.Kinds[1:] {
+				for _, split := range kinds[1:] {
 					if len(turns) == 0 {
 						turns = ways(8, 3)
 						r.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })

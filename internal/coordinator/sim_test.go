@@ -265,6 +265,9 @@ func newScenario(t *testing.T, seed uint64) *scenario {
 		s.lies, s.cfg.Audit, s.cfg.Grace, s.noise, s.hurry, s.strikes = true, 1, 0, chances{}, 0, nil
 		s.delay, s.buffer = min(s.delay, time.Millisecond/2), 0 // nobody is late: else an audit does not wait
 	}
+	if name == "conv" && s.opt.Split == "" && s.buffer == 0 && !s.lies && rand.New(rand.NewPCG(seed, 3)).IntN(4) == 0 {
+		s.opt.Layers = []plan.Setting{{Node: "Conv0", To: "Relu4"}} // a stage; the rest stays
+	}
 	s.opt.Block = r.IntN(4) // rows; 0 makes one block of slices as small as these
 	s.model = simModel(t, name, 1+r.IntN(2), s.opt)
 	return s

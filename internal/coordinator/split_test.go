@@ -65,6 +65,7 @@ func randomGraph(r *rand.Rand, fill func(shape ...int) *tensor.Tensor) *graph.Gr
 	return b.graph()
 }
 
+// kinds are those of single layers.
 var kinds = []string{plan.Auto, plan.Output, plan.Channel, plan.Input, plan.Filter, plan.Spatial}
 
 // randomOptions cut a model in some way; it may have nothing to split so.

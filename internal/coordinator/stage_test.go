@@ -274,6 +274,9 @@ func TestRandomStages(t *testing.T) {
 		opt := randomOptions(r)
 		set := plan.Setting{Node: g.Nodes[a].Name, To: g.Nodes[z].Name, Redundancy: []string{"", plan.Replicate}[r.IntN(2)]}
 		opt.Layers = []plan.Setting{set}
+		if r.IntN(2) == 0 { // all of it in stages, or those beside that one
+			opt.Split, opt.Layers = plan.Stage, opt.Layers[:r.IntN(2)]
+		}
 		if _, err := plan.New(g, opt); err != nil {
 			continue // no stage, or no split: package plan tests it
 		}

@@ -28,6 +28,7 @@ var splits = []plan.Options{
 	{Data: 3, Parity: 1, Speeds: []float64{1, 0.3, 2, 1}},
 	{Data: 3, Parity: 2},
 	{Data: 3, Parity: 2, Split: plan.Spatial},
+	{Data: 3, Parity: 1, Split: plan.Stage},
 }
 
 // TestSplitsKeepAnswers: however a model is split over processes and whichever
