@@ -57,7 +57,8 @@ request.
 
   starling demo                        see it on this machine, with failing workers
   starling inspect model.onnx          what is in a model
-  starling run model.onnx photo.jpg    run it over 4+1 worker processes here`,
+  starling run model.onnx photo.jpg    run it over 4+1 worker processes here
+  starling serve model.onnx            answer clients with it`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -72,7 +73,7 @@ request.
 		return usage(cmd, "%s", text)
 	})
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(demoCommand(), runCommand(), inspectCommand(), planCommand(), workerCommand(), zooCommand(), benchCommand(), experimentCommand())
+	root.AddCommand(demoCommand(), runCommand(), serveCommand(), inspectCommand(), planCommand(), workerCommand(), zooCommand(), benchCommand(), experimentCommand())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return setLevel() }
 	err := root.ExecuteContext(ctx)
 	if err == nil {

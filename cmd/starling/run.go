@@ -19,26 +19,21 @@ import (
 	"starling/internal/flock"
 	"starling/internal/graph"
 	"starling/internal/input"
-	"starling/internal/kernel"
 	"starling/internal/onnx"
 	"starling/internal/tensor"
-	"starling/internal/wire"
 )
 
 // runOptions are the flags of starling run.
 type runOptions struct {
-	plan        planFlags
-	config      flock.Config
-	requests    int
-	concurrency int
-	seed        uint64
-	faults      []string
-	mean, std   []float32
-	resize      string
-	labels      string
-	outputs     []string
-	restart     bool
-	json        bool
+	flockFlags
+	requests  int
+	seed      uint64
+	mean, std []float32
+	resize    string
+	labels    string
+	outputs   []string
+	restart   bool
+	json      bool
 }
 
 func runCommand() *cobra.Command {
@@ -61,17 +56,9 @@ uniform random tensor in [-1, 1) is used.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	o.plan.add(cmd)
+	o.flockFlags.add(cmd, 1)
 	f.IntVar(&o.requests, "requests", 0, "number of requests; the inputs are repeated in turn (default: each input once)")
-	f.IntVar(&o.concurrency, "concurrency", 1, "requests in flight at once")
-	f.IntVar(&o.config.Threads, "threads", 1, "threads that compute, of each worker and of the coordinator")
-	f.IntVar(&o.config.Spares, "spares", 0, "workers more than the plan needs: one takes the place of a lost, hung or lying one")
-	f.StringVar(&o.config.Policy, "policy", "always", "when parity is asked for: always; hedged, when a slice is later than usual; or on-failure, when one will not come")
-	f.Float64Var(&o.config.Patience, "patience", 0, "compute elsewhere what is not there after so many times a slice's usual time; 0 is 1.5, and never with --redundancy none")
 	f.BoolVar(&o.restart, "rolling-restart", false, "restart all workers meanwhile, one after the other")
-	f.StringArrayVar(&o.faults, "fault", nil, "KIND:WORKER[@REQUEST][=VALUE]: kill:w2@10, stop:w1, restart:w3@5, cut:w1, slow:w1=200ms, slow:w1=5x, drop:w1=5%, corrupt:w1, wrong:w1; repeatable")
-	f.Float64Var(&o.config.Audit, "audit", 0, "share of requests, 0 to 1, in which all results are waited for and checked against each other")
-	f.Float64Var(&o.config.Speed, "emulate-speed", 1, "for labs: workers compute F times as fast, by sleeping")
 	f.Uint64Var(&o.seed, "seed", 1, "of the random input")
 	f.Float32SliceVar(&o.mean, "mean", nil, "`NUMBERS` for pictures and IDX, 0–255, one or one per channel (default: ImageNet's; 0 if grey)")
 	f.Float32SliceVar(&o.std, "std", nil, "`NUMBERS` likewise (default: ImageNet's; 255 if grey)")
@@ -79,61 +66,26 @@ uniform random tensor in [-1, 1) is used.`,
 	f.StringVar(&o.resize, "resize", "crop", "of pictures: crop or stretch")
 	f.StringVar(&o.labels, "labels", "", "file with a label per line, for the answers")
 	f.StringArrayVar(&o.outputs, "output", nil, "write the first output of all inputs to FILE.npy; NAME=FILE.npy another one; repeatable")
-	f.StringVar(&o.config.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return cmd
 }
 
 // check finds what is wrong with the flags alone.
 func (o *runOptions) check(cmd *cobra.Command) error {
-	c := &o.config
-	if err := o.plan.check(cmd); err != nil {
+	if err := o.flockFlags.check(cmd); err != nil {
 		return err
 	}
-	c.Plan = o.plan.options
 	switch {
 	case o.requests < 0:
 		return usage(cmd, "--requests %d is negative", o.requests)
-	case o.concurrency < 1 || o.concurrency > coordinator.MaxConcurrency:
-		return usage(cmd, "--concurrency %d is not from 1 to %d", o.concurrency, coordinator.MaxConcurrency)
-	case c.Threads < 1 || c.Threads > kernel.MaxThreads:
-		return usage(cmd, "--threads %d is not from 1 to %d", c.Threads, kernel.MaxThreads)
-	case c.Spares < 0 || c.Spares > coordinator.MaxSpares:
-		return usage(cmd, "--spares %d is not from 0 to %d", c.Spares, coordinator.MaxSpares)
-	case !slices.Contains(coordinator.Policies, c.Policy):
-		return usage(cmd, "--policy %q: there are %s", c.Policy, strings.Join(coordinator.Policies, ", "))
-	case !(c.Patience >= 0 && c.Patience <= 1e6):
-		return usage(cmd, "--patience %v is not from 0 to 1000000", c.Patience)
-	case o.restart && c.Plan.Workers() == 0:
+	case o.restart && o.config.Plan.Workers() == 0:
 		return usage(cmd, "--workers 0 has no worker for --rolling-restart")
-	case c.Spares > 0 && c.Plan.Workers() == 0:
-		return usage(cmd, "--workers 0 has no worker for --spares %d to stand in for", c.Spares)
-	case !(c.Audit >= 0 && c.Audit <= 1):
-		return usage(cmd, "--audit %v is not a share from 0 to 1", c.Audit)
-	case c.Audit > 0 && c.Plan.Wire != wire.F32:
-		return usage(cmd, "--audit needs --wire f32: in results that are rounded, a wrong one cannot be told from a right one")
-	case !(c.Speed > 0 && c.Speed <= 1):
-		return usage(cmd, "--emulate-speed %v is not above 0 and at most 1", c.Speed)
 	}
 	switch input.Resize(o.resize) {
 	case input.Crop, input.Stretch:
 	default:
 		return usage(cmd, "--resize %q: there are %s and %s", o.resize, input.Crop, input.Stretch)
 	}
-	for _, spec := range o.faults {
-		fault, err := flock.ParseFault(spec)
-		if err != nil {
-			return usage(cmd, "%v", err)
-		}
-		switch workers := c.Plan.Workers() + c.Spares; {
-		case workers == 0:
-			return usage(cmd, "--workers 0 has no worker for --fault %s", spec)
-		case fault.Worker >= workers:
-			return usage(cmd, "--fault %s: there are only %d workers, w1 to w%d", spec, workers, workers)
-		}
-		c.Faults = append(c.Faults, fault)
-	}
-	c.Concurrency = o.concurrency
 	files := make(map[string]bool, len(o.outputs))
 	for _, output := range o.outputs {
 		_, path := splitOutput(output)
@@ -163,10 +115,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	progress := startProgress()
 	defer progress.stop()
 	progress.now(func() string { return "reading " + model })
-	name, path, named := strings.Cut(model, "=")
-	if !named {
-		name, path = strings.TrimSuffix(filepath.Base(model), ".onnx"), model
-	}
+	name, path := modelName(model)
 	g, err := onnx.Decode(path)
 	if err != nil {
 		return withHint(err)
@@ -212,7 +161,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	var done atomic.Int64
 	progress.now(func() string { return fmt.Sprintf("%d of %d requests", done.Load(), o.requests) })
 	report, err := f.Drive(ctx, flock.Load{
-		Requests: o.requests, Concurrency: o.concurrency, Input: requests.Tensors, Restart: o.restart,
+		Requests: o.requests, Concurrency: o.config.Concurrency, Input: requests.Tensors, Restart: o.restart,
 		Answered: func(i int, a *coordinator.Answer, _ time.Duration) {
 			done.Add(1)
 			answers.take(i, a.Outputs)

@@ -407,7 +407,7 @@ type Recovered struct {
 
 // Infer runs one request: inputs in the graph's input order, not kept. On an
 // error the answer is undefined. The error is a *BusyError, an
-// *engine.InputError, a *LostError, ErrClosed or ctx's.
+// *engine.InputError or *engine.ValueError, a *LostError, ErrClosed or ctx's.
 func (c *Coordinator) Infer(ctx context.Context, inputs []*tensor.Tensor, answer *Answer) error {
 	l, err := c.enter(ctx)
 	if err != nil {

@@ -221,6 +221,17 @@ func (c *Coordinator) Health() Health {
 	return Health{Redundancy: margin, Planned: h.planned, Least: min(h.least, margin), Healed: h.healed, Longest: longest}
 }
 
+// Ready reports whether requests are answered as the workers are now. Without
+// some they are too, unless a layer neither has a cover nor is computed here.
+func (c *Coordinator) Ready() bool {
+	for i := range c.plan.Layers {
+		if !c.heals(&c.plan.Layers[i]) {
+			return c.Health().Redundancy >= 0
+		}
+	}
+	return true
+}
+
 // examine notes how redundancy stands, and returns it; c.mu is held.
 func (c *Coordinator) examine(now time.Time) int {
 	h := &c.health

@@ -155,12 +155,19 @@ func (e *InputError) Error() string {
 	return fmt.Sprintf("input %q: want %s, got %s", e.Name, e.Want, e.Got)
 }
 
+// ValueError says that a request's values cannot be computed with, as an index
+// that is out of range.
+type ValueError struct{ Err error }
+
+func (e *ValueError) Error() string { return e.Err.Error() }
+func (e *ValueError) Unwrap() error { return e.Err }
+
 // Run computes the outputs, in the graph's order, from inputs in the graph's
 // order; inputs are only read and not kept. The outputs are the session's and
 // hold until the next Run. remote is called for split layers only and may be
 // nil where there are none. The error is an *InputError, ctx's error, which is
-// looked at between steps, the remote's, or says which index of the request is
-// out of range; the last three are wrapped with the node and operator they came up at.
+// looked at between steps, the remote's, or a *ValueError; the last three are
+// wrapped with the node and operator they came up at.
 func (s *Session) Run(ctx context.Context, remote Remote, inputs []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	p := s.program
 	if p.split && remote == nil {
@@ -197,7 +204,7 @@ func (s *Session) steps(ctx context.Context, remote Remote) error {
 			st.op.run(s)
 			s.spent(i, start)
 			if s.err != nil {
-				err := s.err
+				err := &ValueError{s.err}
 				s.err = nil
 				return st.failed(err)
 			}

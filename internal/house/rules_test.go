@@ -42,6 +42,7 @@ var levels = map[string]int{
 	"internal/coordinator": 6,
 	"internal/flock":       7,
 	"internal/experiment":  8,
+	"internal/serve":       8,
 	".":                    8,
 	"cmd/starling":         9,
 }

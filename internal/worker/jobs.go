@@ -139,6 +139,7 @@ func (s *session) compute(ctx, connected context.Context) {
 			if s.run(ctx, j) {
 				s.jobs.done(j)
 			} else {
+				markOver.Pass()
 				s.drop(connected, j)
 			}
 		}
@@ -192,7 +193,6 @@ func (s *session) run(ctx context.Context, j *job) bool {
 	}()
 	for i, b := range j.layer.blocks {
 		if j.over() {
-			markOver.Pass()
 			return false
 		}
 		begin := time.Now()

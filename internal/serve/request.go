@@ -1,0 +1,337 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"starling/internal/coordinator"
+	"starling/internal/engine"
+	"starling/internal/graph"
+	"starling/internal/tensor"
+)
+
+// request is what one request asks and gets. Its memory is used again for the
+// model's next ones.
+type request struct {
+	model  *model
+	inputs []*tensor.Tensor // in the model's order, filled by reading
+	answer coordinator.Answer
+	text   []byte // of the request in JSON
+	head   []byte // of the answer in JSON
+
+	id      string
+	timeout time.Duration // 0 for none
+	given   []bool        // by input
+	behind  []int         // inputs whose bytes stand behind the JSON, in order
+	wanted  []wanted      // outputs, in the order to give them
+}
+
+// wanted is an output that was asked for.
+type wanted struct {
+	output int
+	binary bool
+}
+
+func (q *request) reset() {
+	q.id, q.timeout = "", 0
+	q.given = slices.Grow(q.given[:0], len(q.inputs))[:len(q.inputs)]
+	clear(q.given)
+	q.behind, q.wanted = q.behind[:0], q.wanted[:0]
+}
+
+// refusal is an error that is the request's own fault.
+type refusal struct {
+	status int // of HTTP
+	text   string
+}
+
+func (e *refusal) Error() string { return e.text }
+
+// bad refuses a request that cannot be understood.
+func bad(format string, args ...any) error {
+	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// read reads a request: JSON of textBytes, and behind it the bytes of the inputs
+// that it says are there. textBytes < 0 is all. The error is a *refusal, an
+// *engine.InputError, or that of r.
+func (q *request) read(r io.Reader, textBytes int) error {
+	if textBytes > q.model.text {
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes of JSON: a request to model %q has %d at most", textBytes, q.model.Name, q.model.text)}
+	}
+	var err error
+	if textBytes < 0 {
+		q.text, err = readAll(q.text[:0], r, q.model.text)
+	} else {
+		q.text = slices.Grow(q.text[:0], textBytes)[:textBytes]
+		_, err = io.ReadFull(r, q.text)
+	}
+	switch {
+	case errors.Is(err, errTooLong):
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("a request to model %q has %d bytes at most", q.model.Name, q.model.text)}
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return bad("the request ends within its JSON")
+	case err != nil:
+		return err
+	}
+	if err := q.parse(); err != nil {
+		return err
+	}
+	for _, i := range q.behind {
+		in := q.inputs[i]
+		_, err := io.ReadFull(r, in.Data)
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return bad("input %q: the request ends within its %d bytes of binary data", q.model.Inputs[i].Name, len(in.Data))
+		case err != nil:
+			return err
+		}
+		if err := checkBools(in); err != nil {
+			return bad("input %q: %v", q.model.Inputs[i].Name, err)
+		}
+	}
+	var more [1]byte
+	if n, err := io.ReadFull(r, more[:]); n > 0 {
+		return bad("the request has bytes behind its inputs")
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+var errTooLong = errors.New("too long")
+
+// readAll appends all of r, which grows as bytes come.
+func readAll(b []byte, r io.Reader, most int) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, 1<<10)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case len(b) > most:
+			return b, errTooLong
+		case errors.Is(err, io.EOF):
+			return b, nil
+		case err != nil:
+			return b, err
+		}
+	}
+}
+
+// parse understands the JSON in q.text.
+func (q *request) parse() error {
+	s := &scanner{b: q.text}
+	allBinary, inputs := false, false
+	err := s.object(func(key string) (err error) {
+		switch key {
+		case "id":
+			q.id, err = s.text()
+		case "parameters":
+			err = s.object(func(key string) (err error) {
+				switch key {
+				case "timeout": // as Triton has it
+					var n int
+					if n, err = s.count(); err == nil {
+						q.timeout, err = microseconds(n)
+					}
+				case "binary_data_output":
+					allBinary, err = s.boolean()
+				default:
+					return s.skip(0)
+				}
+				if err != nil {
+					return fmt.Errorf("parameter %s: %w", key, err)
+				}
+				return nil
+			})
+		case "inputs":
+			inputs = true
+			err = s.array(func(int) error { return q.parseInput(s) })
+		case "outputs":
+			err = s.array(func(int) error { return q.parseOutput(s) })
+		default:
+			err = s.skip(0)
+		}
+		return err
+	})
+	if err == nil {
+		err = s.end()
+	}
+	if _, ok := errors.AsType[*engine.InputError](err); ok {
+		return err
+	}
+	switch {
+	case err != nil:
+		return bad("%v", err)
+	case !inputs:
+		return bad("the request has no inputs")
+	}
+	for i, given := range q.given {
+		if in := &q.model.Inputs[i]; !given {
+			return &engine.InputError{Name: in.Name, Want: describe(in.Info), Got: "nothing"}
+		}
+	}
+	if len(q.wanted) == 0 {
+		for i := range q.model.Outputs {
+			q.wanted = append(q.wanted, wanted{output: i})
+		}
+	}
+	for i := range q.wanted {
+		q.wanted[i].binary = q.wanted[i].binary || allBinary
+	}
+	return nil
+}
+
+// parseInput reads one of "inputs". Its fields may come in any order, so its data
+// is read when the others are known.
+func (q *request) parseInput(s *scanner) error {
+	var (
+		name, datatype string
+		shape          tensor.Shape
+		data, size     = -1, -1 // where it begins; bytes behind the JSON
+	)
+	err := s.object(func(key string) (err error) {
+		switch key {
+		case "name":
+			name, err = s.text()
+		case "datatype":
+			datatype, err = s.text()
+		case "shape":
+			shape, err = parseShape(s, shape[:0])
+		case "data":
+			s.next()
+			data = s.i
+			err = s.skip(0)
+		case "parameters":
+			err = s.object(func(key string) (err error) {
+				if key == "binary_data_size" {
+					size, err = s.count()
+					return err
+				}
+				return s.skip(0)
+			})
+		default:
+			err = s.skip(0)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	i, err := q.claim(name, datatype, shape)
+	if err != nil {
+		return err
+	}
+	want := &q.model.Inputs[i]
+	switch {
+	case data >= 0 && size >= 0:
+		return fmt.Errorf("input %q has both data and binary_data_size", name)
+	case data >= 0:
+		d := &scanner{b: s.b[:s.i], i: data}
+		if err := d.fill(q.inputs[i]); err != nil {
+			return fmt.Errorf("input %q, %s: %w", name, describe(want.Info), err)
+		}
+	case size < 0:
+		return &engine.InputError{Name: name, Want: describe(want.Info), Got: "no data"}
+	case size != len(q.inputs[i].Data):
+		return &engine.InputError{Name: name, Want: bytesOf(want.Info), Got: fmt.Sprintf("binary_data_size %d", size)}
+	default:
+		q.behind = append(q.behind, i)
+	}
+	return nil
+}
+
+// bytesOf says how many a tensor has.
+func bytesOf(info graph.Info) string {
+	return fmt.Sprintf("%d bytes for %s", info.Shape.Elements()*info.Type.Size(), describe(info))
+}
+
+// claim finds the input that a request describes so, which must be one of the
+// model's and is given once.
+func (q *request) claim(name, datatype string, shape tensor.Shape) (int, error) {
+	i, ok := q.model.inputs[name]
+	if !ok {
+		return 0, fmt.Errorf("there is no input %.100q: model %q takes %s", name, q.model.Name, list(q.model.Inputs))
+	}
+	if q.given[i] {
+		return 0, fmt.Errorf("input %q is given twice", name)
+	}
+	want := &q.model.Inputs[i]
+	if datatype != datatypes[want.Type] || !shape.Equal(want.Shape) {
+		return 0, &engine.InputError{Name: name, Want: describe(want.Info), Got: fmt.Sprintf("%.20s %v", datatype, shape)}
+	}
+	q.given[i] = true
+	return i, nil
+}
+
+// maxDimensions is what any tensor has at most.
+const maxDimensions = 64
+
+func parseShape(s *scanner, shape tensor.Shape) (tensor.Shape, error) {
+	err := s.array(func(i int) error {
+		if i == maxDimensions {
+			return s.errorf("a shape of more than %d dimensions", maxDimensions)
+		}
+		d, err := s.count()
+		if err != nil {
+			return s.errorf("shape: %w", err)
+		}
+		shape = append(shape, d)
+		return nil
+	})
+	return shape, err
+}
+
+// parseOutput reads one of "outputs".
+func (q *request) parseOutput(s *scanner) error {
+	var (
+		name   string
+		binary bool
+	)
+	err := s.object(func(key string) (err error) {
+		switch key {
+		case "name":
+			name, err = s.text()
+		case "parameters":
+			err = s.object(func(key string) (err error) {
+				switch key {
+				case "binary_data":
+					binary, err = s.boolean()
+				case "classification", "shared_memory_region": // would be another answer
+					err = fmt.Errorf("parameter %s is not supported", key)
+				default:
+					err = s.skip(0)
+				}
+				return err
+			})
+		default:
+			err = s.skip(0)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return q.want(name, binary)
+}
+
+// want notes that an output was asked for.
+func (q *request) want(name string, binary bool) error {
+	i, ok := q.model.outputs[name]
+	if !ok {
+		return fmt.Errorf("there is no output %.100q: model %q gives %s", name, q.model.Name, list(q.model.Outputs))
+	}
+	for _, w := range q.wanted {
+		if w.output == i {
+			return fmt.Errorf("output %q is asked for twice", name)
+		}
+	}
+	q.wanted = append(q.wanted, wanted{i, binary})
+	return nil
+}
