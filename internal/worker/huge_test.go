@@ -14,6 +14,7 @@ import (
 	"starling/internal/engine"
 	"starling/internal/frame"
 	"starling/internal/kernel"
+	"starling/internal/tensor"
 )
 
 // A shard that a liar made: its checksums are right, but a result would be
@@ -27,7 +28,21 @@ func TestShardOfHugeResult(t *testing.T) {
 	if err := linear.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	// No plan has such a layer, so the file of another is rewritten; see package shard.
+	one := map[string]any{"type": tensor.Float32, "shape": []int{1, 1, 1, 1}}
+	stage := map[string]any{
+		"opset": 13, "input": one, "constants": []any{one}, "output": 2,
+		"nodes": []any{map[string]any{
+			"op": "Conv", "in": []int{0, 1}, "out": []int{2}, "attrs": map[string]any{"pads": map[string]any{"ints": []int{1 << 13, 1 << 13, 0, 0}}},
+		}},
+	}
+	t.Run("layer", func(t *testing.T) { refusesHuge(t, "linear", linear) })
+	t.Run("stage", func(t *testing.T) { refusesHuge(t, "stage", stage) })
+}
+
+// refusesHuge has a worker be given a shard of one slice, and dial anew. No plan has
+// such a slice, so the file of another is rewritten; see package shard.
+func refusesHuge(t *testing.T, key string, slice any) {
+	t.Helper()
 	infos := shards(t, 1, 1)
 	raw, err := os.ReadFile(infos[0].Path)
 	if err != nil {
@@ -35,7 +50,7 @@ func TestShardOfHugeResult(t *testing.T) {
 	}
 	sum := func(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 	text, err := json.Marshal(map[string]any{"slices": []any{
-		map[string]any{"layer": 0, "block": 1, "linear": linear, "offset": 64, "crc": sum(raw[64:68])},
+		map[string]any{"layer": 0, "block": 1, key: slice, "offset": 64, "crc": sum(raw[64:68])},
 	}})
 	if err != nil {
 		t.Fatal(err)
