@@ -18,21 +18,29 @@ import (
 // are computed now. The error names the operator and node that cannot be run.
 func Compile(g *graph.Graph, opt Options) (*Program, error) {
 	if opt.Consume { // nor is what read the model needed now
+		debug.FreeOSMemory()
 		tensor.DropProgram()
 	}
 	evaluated, done, err := evalConstants(g)
 	if err != nil {
 		return nil, err
 	}
+	evaluated = inBands(evaluated, opt.Split)
+	if opt.Consume { // bands have those that were cut
+		maps.DeleteFunc(g.Constants, func(name string, _ *tensor.Tensor) bool { return evaluated.Constants[name] == nil })
+	}
 	c := newCompiler(evaluated, opt)
 	c.given = g
 	if opt.Consume {
 		defer func() { // before sessions take their memory
+			for _, m := range c.p.mappings {
+				m.Drop()
+			}
 			debug.FreeOSMemory()
 			tensor.DropProgram()
 		}()
 	}
-	for _, n := range g.Nodes {
+	for _, n := range evaluated.Nodes {
 		if done[n] {
 			continue
 		}

@@ -45,6 +45,7 @@ func (c *compiler) layer(n *graph.Node) error {
 			return err
 		}
 	case err == nil:
+		c.waste.Before(l.WeightBytes())
 		slice, err := NewSlice(l, weightsOf(c.g, n, l))
 		if err != nil {
 			return err

@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // NodeTime is what the steps of one node took in the last Run of a session. A
 // node that another one's steps compute, as an activation, has none of its own.
@@ -13,15 +16,17 @@ type NodeTime struct {
 // look at the clock before and after each step.
 func (s *Session) Timed() { s.took = make([]time.Duration, len(s.program.steps)) }
 
-// Times lists the nodes in the order in which the last Run computed them. The
+// Times lists the nodes in the order in which the last Run began them. The
 // session must be Timed.
 func (s *Session) Times() []NodeTime {
 	var times []NodeTime
 	for i, st := range s.program.steps {
-		if n := len(times); n == 0 || times[n-1].Node != st.node {
+		at := slices.IndexFunc(times, func(t NodeTime) bool { return t.Node == st.node })
+		if at < 0 {
+			at = len(times)
 			times = append(times, NodeTime{Node: st.node})
 		}
-		times[len(times)-1].Took += s.took[i]
+		times[at].Took += s.took[i]
 	}
 	return times
 }

@@ -271,18 +271,23 @@ func sizesOf(n *Node, x tensor.Shape) *tensor.Tensor {
 	return t
 }
 
+// checkedBytes is how much of a mapped constant is in memory while it is checked.
+const checkedBytes = 1 << 20
+
 // checkFinite looks for NaN and Inf among float32 elements: one of them in a
 // slice would spread to every result decoded from it. A nil t is fine.
 func checkFinite(t *tensor.Tensor) error {
 	if t == nil || t.Type != tensor.Float32 {
 		return nil
 	}
-	defer t.Drop()              // only looked at
 	const exponent = 0x7f800000 // all ones in NaN and Inf (IEEE 754 §3.4)
-	for i, bits := range tensor.View[uint32](t.Data) {
-		if bits&exponent == exponent {
-			return fmt.Errorf("element %d is %v: train or export the model again", i, math.Float32frombits(bits))
+	for seen := 0; seen < len(t.Data); seen += checkedBytes {
+		for i, bits := range tensor.View[uint32](t.Data[seen:min(seen+checkedBytes, len(t.Data))]) {
+			if bits&exponent == exponent {
+				return fmt.Errorf("element %d is %v: train or export the model again", seen/4+i, math.Float32frombits(bits))
+			}
 		}
+		t.Drop() // only looked at
 	}
 	return nil
 }

@@ -37,6 +37,13 @@ func Map(f *os.File, size int64) (*Mapping, error) {
 // Bytes are the file's, which must not be written.
 func (m *Mapping) Bytes() []byte { return m.data }
 
+// Drop gives back the memory of all of it: what is used again is read again.
+func (m *Mapping) Drop() {
+	if len(m.data) > 0 {
+		_ = unix.Madvise(m.data, unix.MADV_DONTNEED) // advice
+	}
+}
+
 // Drop gives back the memory of a tensor that lies in a Mapping: it is read
 // from the file again if it is needed again. It does nothing to other tensors.
 func (t *Tensor) Drop() {

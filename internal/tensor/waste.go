@@ -9,7 +9,7 @@ type Waste int
 
 // mostWaste is how many bytes may wait for the collector, which takes a
 // millisecond.
-const mostWaste = 4 << 20
+const mostWaste = 1 << 20
 
 // Add counts a tensor that has been replaced or removed. What lies in a Mapping
 // is dropped at once.
@@ -19,7 +19,19 @@ func (w *Waste) Add(t *Tensor) {
 		return
 	}
 	if *w += Waste(len(t.Data)); *w >= mostWaste {
-		*w = 0
-		debug.FreeOSMemory()
+		w.collect()
 	}
+}
+
+// Before makes room for a tensor of that many bytes: a large one does not come on
+// top of what waits, small garbage included.
+func (w *Waste) Before(sizeBytes int) {
+	if sizeBytes >= 4*mostWaste {
+		w.collect()
+	}
+}
+
+func (w *Waste) collect() {
+	*w = 0
+	debug.FreeOSMemory()
 }
