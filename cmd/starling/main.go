@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"starling/internal/kernel"
+	"starling/internal/tensor"
 )
 
 // version is set by the linker.
@@ -33,6 +34,7 @@ var version = "unknown"
 func main() { os.Exit(run()) }
 
 func run() int {
+	tensor.DropProgram() // what starting took
 	// Weights are most of the heap, cost the collector nothing to look at, and
 	// hardly change: garbage of a tenth of them is enough to wait for.
 	if os.Getenv("GOGC") == "" {
