@@ -71,7 +71,7 @@ func audited(t *testing.T, p *prepared, liar int) {
 					t.Errorf("%s: answer %v, want %v", name, a.Outputs[0].F32(), want[0].F32())
 				}
 			case layer.Sums():
-				l.truth(t, in).sums(t, layer, &a)
+				l.truth(t, in).sums(t, layer, a.Outputs[0].F32())
 			default:
 				withinBound(t, layer, l.truth(t, in), &a, []int{liar})
 			}

@@ -9,8 +9,9 @@ import (
 	"starling/internal/plan"
 )
 
-// Every manner of splitting, k ≤ 8, r ≤ 3 and copies, and every set of dead
-// workers that the cover allows for, of one random layer each.
+// Every manner of splitting, k ≤ 8, r ≤ 3 and copies over workers, of one random layer
+// each; of the sets of dead workers that the cover allows for 64. TestDecodeRandom has
+// all.
 func TestEveryPattern(t *testing.T) {
 	for _, m := range manners {
 		t.Run(fmt.Sprintf("%+v", m), func(t *testing.T) {
@@ -18,8 +19,8 @@ func TestEveryPattern(t *testing.T) {
 			r := random(t)
 			for _, opt := range ways(8, 3) {
 				opt.Split = m.split
-				g := randomLayer(r, m, opt.Data)
-				patterns(t, r, g, normal(r, g.Inputs[0].Shape...), opt, 1<<16)
+				g := randomLayer(r, m, opt.Data, 3)
+				patterns(t, r, g, normal(r, g.Inputs[0].Shape...), opt, 64)
 			}
 		})
 	}

@@ -199,7 +199,7 @@ func TestPartialSums(t *testing.T) {
 			if err := l.c.Infer(context.Background(), in, &a); err != nil {
 				t.Fatal(err)
 			}
-			l.truth(t, in).sums(t, &l.plan.Layers[0], &a)
+			l.truth(t, in).sums(t, &l.plan.Layers[0], a.Outputs[0].F32())
 		})
 	}
 }
