@@ -33,9 +33,13 @@ const (
 	fewest       = 3                      // requests of a turn
 )
 
-// settle is how long a turn here goes on before it counts: threads of the yardstick
-// keep looking for work, each on a CPU, after its own turn.
-const settle = 50 * time.Millisecond
+// Before a turn here both rest, because threads of the yardstick keep looking for work
+// after its own turn, for 48 ms of a CPU; where this process computes beside them that
+// lasts twice as long. Then a turn goes on for a while before it counts.
+const (
+	rest   = 80 * time.Millisecond
+	settle = 20 * time.Millisecond
+)
 
 // Ratio is a model's time here beside that of a yardstick: medians of the rounds'
 // medians, and of the rounds' ratios.
@@ -106,6 +110,7 @@ func beside(ctx context.Context, g *graph.Graph, c EngineConfig, command []strin
 	fastest, peak := time.Duration(math.MaxInt64), 0.0
 	took, watch := make([]time.Duration, c.Requests), stopwatch(c.Threads)
 	for round := range besideRounds {
+		time.Sleep(rest)
 		for start := time.Now(); time.Since(start) < settle; {
 			if _, err := s.Run(ctx, nil, inputs); err != nil {
 				return nil, err
