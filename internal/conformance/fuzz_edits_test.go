@@ -45,8 +45,9 @@ func corpus(f *testing.F) []*onnxpb.ModelProto {
 // have to change lengths and values together.
 func FuzzEdits(f *testing.F) {
 	models := corpus(f)
-	for i := range models {
-		f.Add(uint16(i), []byte{})
+	// A few: all of them are run before the first mutation, which any model may take
+	// part in, and FuzzImport has them as they are.
+	for i := 0; i < len(models); i += 32 {
 		f.Add(uint16(i), []byte{3, 0, 0, 2, 4, 0, 1, 0})
 	}
 	f.Fuzz(func(t *testing.T, which uint16, edits []byte) {
