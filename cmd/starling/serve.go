@@ -19,7 +19,7 @@ import (
 // serveOptions are the flags of starling serve.
 type serveOptions struct {
 	flockFlags
-	rest string
+	rest, rpc string // addresses
 }
 
 // maxWaiting is the most that --waiting may be.
@@ -31,12 +31,12 @@ func serveCommand() *cobra.Command {
 		Use:   "serve MODEL…",
 		Short: "Serve models to clients of the Open Inference Protocol",
 		Long: `Starts k+r worker processes and a coordinator here for each model, and answers
-requests of the Open Inference Protocol (version 2, as KServe and Triton speak it)
-until it is interrupted; what is under way then is answered.
+requests of the Open Inference Protocol (version 2, as KServe and Triton speak it),
+REST and gRPC, until it is interrupted; what is under way then is answered.
 
 MODEL is FILE, which is served under its name without .onnx, or NAME=FILE.`,
 		Example: `  starling serve digits.onnx
-  starling serve faces=retina.onnx voices=kws.onnx --workers 3 --http 127.0.0.1:9000
+  starling serve faces=retina.onnx voices=kws.onnx --workers 3 --http 127.0.0.1:9000 --grpc 127.0.0.1:9001
   curl http://127.0.0.1:8000/v2/models/digits`,
 		Args: atLeast(1, "MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
@@ -44,6 +44,7 @@ MODEL is FILE, which is served under its name without .onnx, or NAME=FILE.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.rest, "http", "127.0.0.1:8000", "`ADDRESS` for REST, of loopback; port 0 is any free one")
+	f.StringVar(&o.rpc, "grpc", "127.0.0.1:8001", "likewise for gRPC")
 	o.flockFlags.add(cmd, 8)
 	f.IntVar(&o.config.Waiting, "waiting", 0, "requests to a model that may wait beside them; more are told when to come again (default: 16 for each of --concurrency)")
 	f.Lookup("waiting").DefValue = ""
@@ -73,7 +74,10 @@ func (o *serveOptions) check(cmd *cobra.Command, models []string) error {
 		}
 		names[name] = true
 	}
-	return checkLoopback(cmd, "http", o.rest)
+	if err := checkLoopback(cmd, "http", o.rest); err != nil {
+		return err
+	}
+	return checkLoopback(cmd, "grpc", o.rpc)
 }
 
 // checkLoopback refuses an address that others could reach.
@@ -100,6 +104,11 @@ func (o *serveOptions) run(cmd *cobra.Command, args []string) (err error) {
 		return fmt.Errorf("%w; choose another address with --http", err)
 	}
 	defer rest.Close()
+	rpc, err := net.Listen("tcp", o.rpc)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with --grpc", err)
+	}
+	defer rpc.Close()
 	if o.config.Plan.Workers() > 0 {
 		if err := makeStateDir(o.config.StateDir); err != nil {
 			return err
@@ -134,7 +143,8 @@ func (o *serveOptions) run(cmd *cobra.Command, args []string) (err error) {
 	for _, m := range models {
 		fmt.Printf("http://%s/v2/models/%s  %s\n", rest.Addr(), m.Name, planned(m.Flock))
 	}
-	return server.Run(ctx, rest)
+	fmt.Printf("grpc://%s  the same over gRPC\n", rpc.Addr())
+	return server.Run(ctx, rest, rpc)
 }
 
 // startModel starts the flock of a MODEL.

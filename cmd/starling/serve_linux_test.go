@@ -27,7 +27,7 @@ import (
 // told when to come again, and in the end all are answered.
 func TestServe(t *testing.T) {
 	state := t.TempDir()
-	cmd := exec.Command("starling", "serve", "digits=../../internal/digits/digits.onnx", "--http", "127.0.0.1:0", "--state", state,
+	cmd := exec.Command("starling", "serve", "digits=../../internal/digits/digits.onnx", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--state", state,
 		"--concurrency", "2", "--waiting", "2", "--emulate-speed", "0.2", "--fault", "kill:w2@20")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -24,6 +24,7 @@ var levels = map[string]int{
 	"internal/digits":      0,
 	"internal/mark":        0,
 	"internal/onnx/onnxpb": 0,
+	"internal/serve/oippb": 0,
 	"internal/kernel":      1,
 	"internal/graph":       1,
 	"internal/frame":       1,

@@ -105,9 +105,11 @@ func modelOf(t testing.TB, name string, g *graph.Graph, cfg flock.Config) Model 
 
 // running is a server that runs in this process.
 type running struct {
-	rest  string // URL before the path
-	end   context.CancelFunc
-	ended chan error
+	server *Server
+	rest   string // URL before the path
+	rpc    string // address
+	end    context.CancelFunc
+	ended  chan error
 }
 
 // run serves models until the test ends.
@@ -117,11 +119,11 @@ func run(t testing.TB, cfg Config, models ...Model) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest := listen(t)
-	r := &running{rest: "http://" + rest.Addr().String(), ended: make(chan error, 1)}
+	rest, rpc := listen(t), listen(t)
+	r := &running{server: s, rest: "http://" + rest.Addr().String(), rpc: rpc.Addr().String(), ended: make(chan error, 1)}
 	var ctx context.Context
 	ctx, r.end = context.WithCancel(context.Background())
-	go func() { r.ended <- s.Run(ctx, rest) }()
+	go func() { r.ended <- s.Run(ctx, rest, rpc) }()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		r.end()

@@ -18,7 +18,7 @@ const (
 	modelVersion = "1"
 )
 
-// What a request's text may take: of each number, of all else.
+// What a request may take: of each number in text, of all else in any form.
 const (
 	maxNumber = 32       // -1.2345678901234567e-300 and the white space around it
 	maxText   = 64 << 10 // names, shapes, parameters
@@ -32,6 +32,7 @@ type model struct {
 	quoted          [][]byte       // likewise the outputs'
 	binary          int            // bytes of all inputs
 	text            int            // bytes at most of a request in JSON
+	message         int            // likewise as a message of gRPC
 	rest            chan *request  // requests at rest
 }
 
@@ -39,11 +40,12 @@ type model struct {
 const kept = 8
 
 func newModel(m Model) *model {
-	l := &model{Model: m, name: quote(m.Name), inputs: map[string]int{}, outputs: map[string]int{}, text: maxText, rest: make(chan *request, kept)}
+	l := &model{Model: m, name: quote(m.Name), inputs: map[string]int{}, outputs: map[string]int{}, text: maxText, message: maxText, rest: make(chan *request, kept)}
 	for i, in := range m.Inputs {
 		l.inputs[in.Name] = i
 		l.binary += in.Shape.Elements() * in.Type.Size()
 		l.text += in.Shape.Elements() * maxNumber
+		l.message += in.Shape.Elements() * maxElement
 	}
 	for i, out := range m.Outputs {
 		l.outputs[out.Name] = i
@@ -150,9 +152,9 @@ func list(values []graph.Value) string {
 }
 
 // microseconds is a request's timeout parameter as a duration; 0 is none.
-func microseconds(n int) (time.Duration, error) {
+func microseconds(n int64) (time.Duration, error) {
 	const most = 24 * time.Hour
-	if n < 0 || int64(n) > most.Microseconds() {
+	if n < 0 || n > most.Microseconds() {
 		return 0, fmt.Errorf("timeout is %d: want microseconds, from 0 (none) to %d", n, most.Microseconds())
 	}
 	return time.Duration(n) * time.Microsecond, nil

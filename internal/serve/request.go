@@ -26,7 +26,8 @@ type request struct {
 	id      string
 	timeout time.Duration // 0 for none
 	given   []bool        // by input
-	behind  []int         // inputs whose bytes stand behind the JSON, in order
+	behind  []int         // inputs whose bytes stand behind the rest, in order
+	raw     bool          // they do so in a message of gRPC
 	wanted  []wanted      // outputs, in the order to give them
 }
 
@@ -40,7 +41,7 @@ func (q *request) reset() {
 	q.id, q.timeout = "", 0
 	q.given = slices.Grow(q.given[:0], len(q.inputs))[:len(q.inputs)]
 	clear(q.given)
-	q.behind, q.wanted = q.behind[:0], q.wanted[:0]
+	q.behind, q.wanted, q.raw = q.behind[:0], q.wanted[:0], false
 }
 
 // refusal is an error that is the request's own fault.
@@ -138,7 +139,7 @@ func (q *request) parse() error {
 				case "timeout": // as Triton has it
 					var n int
 					if n, err = s.count(); err == nil {
-						q.timeout, err = microseconds(n)
+						q.timeout, err = microseconds(int64(n))
 					}
 				case "binary_data_output":
 					allBinary, err = s.boolean()
@@ -163,15 +164,31 @@ func (q *request) parse() error {
 	if err == nil {
 		err = s.end()
 	}
-	if _, ok := errors.AsType[*engine.InputError](err); ok {
-		return err
-	}
 	switch {
 	case err != nil:
-		return bad("%v", err)
+		return refuse(err)
 	case !inputs:
 		return bad("the request has no inputs")
 	}
+	if err := q.complete(); err != nil {
+		return err
+	}
+	for i := range q.wanted {
+		q.wanted[i].binary = q.wanted[i].binary || allBinary
+	}
+	return nil
+}
+
+// refuse makes an error in what a request says a refusal.
+func refuse(err error) error {
+	if _, ok := errors.AsType[*engine.InputError](err); ok {
+		return err
+	}
+	return bad("%v", err)
+}
+
+// complete checks that all inputs were described; without outputs, all are wanted.
+func (q *request) complete() error {
 	for i, given := range q.given {
 		if in := &q.model.Inputs[i]; !given {
 			return &engine.InputError{Name: in.Name, Want: describe(in.Info), Got: "nothing"}
@@ -181,9 +198,6 @@ func (q *request) parse() error {
 		for i := range q.model.Outputs {
 			q.wanted = append(q.wanted, wanted{output: i})
 		}
-	}
-	for i := range q.wanted {
-		q.wanted[i].binary = q.wanted[i].binary || allBinary
 	}
 	return nil
 }
@@ -300,15 +314,14 @@ func (q *request) parseOutput(s *scanner) error {
 			name, err = s.text()
 		case "parameters":
 			err = s.object(func(key string) (err error) {
-				switch key {
-				case "binary_data":
+				if key == "binary_data" {
 					binary, err = s.boolean()
-				case "classification", "shared_memory_region": // would be another answer
-					err = fmt.Errorf("parameter %s is not supported", key)
-				default:
-					err = s.skip(0)
+					return err
 				}
-				return err
+				if err := checkOutputParameter(key); err != nil {
+					return err
+				}
+				return s.skip(0)
 			})
 		default:
 			err = s.skip(0)
@@ -319,6 +332,14 @@ func (q *request) parseOutput(s *scanner) error {
 		return err
 	}
 	return q.want(name, binary)
+}
+
+// checkOutputParameter refuses what would be another answer.
+func checkOutputParameter(key string) error {
+	if key == "classification" || key == "shared_memory_region" {
+		return fmt.Errorf("parameter %s is not supported", key)
+	}
+	return nil
 }
 
 // want notes that an output was asked for.

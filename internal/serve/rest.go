@@ -238,8 +238,8 @@ func (q *request) describeAnswer() (binary int, err error) {
 // statusGone is what a log may say of a client that hung up (nginx's code).
 const statusGone = 499
 
-// explain says what an error is in HTTP, and for one that may pass when to come
-// again.
+// explain says what an error is, as a status of HTTP, and for one that may pass when
+// to come again. REST and gRPC say it in their own words.
 func explain(err error) (status int, retry time.Duration) {
 	if e, ok := errors.AsType[*refusal](err); ok {
 		return e.status, 0

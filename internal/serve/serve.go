@@ -1,5 +1,5 @@
 // Package serve answers requests that come over the network for models that run
-// in flocks: the Open Inference Protocol, version 2, as REST. It reads requests
+// in flocks: the Open Inference Protocol, version 2, as REST and gRPC. It reads requests
 // into tensors, has the flock compute them and writes what it gave; what waits,
 // what is refused for being too much, and who computes is the flock's business.
 //
@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -31,7 +32,7 @@ import (
 // Config describes a server.
 type Config struct {
 	Version string // of the program, for those who ask
-	// Requests is how many are read, wait, are computed or written at once; more
+	// Requests is how many, of REST and gRPC together, are read, wait, are computed or written at once; more
 	// are refused before they are read. Each may take the memory of its model's
 	// inputs and outputs and of its text. It should be more than all flocks let in
 	// and let wait, which know better when to come again. Default 256.
@@ -48,6 +49,7 @@ const (
 	bodyTime       = 30 * time.Second // in which all of it must, and in which an answer must be taken
 	idleTime       = 2 * time.Minute  // a connection may be without request
 	maxHead        = 16 << 10         // bytes of a request's head
+	moreStreams    = 16               // of a connection for gRPC, than there are places
 )
 
 // Model is a model that is served.
@@ -63,6 +65,9 @@ type Server struct {
 	cfg    Config
 	models map[string]*model
 	places chan struct{} // one taken by each request that is under way
+	// Of gRPC: bytes of a message at most, and memory for them.
+	message int
+	buffers sync.Pool
 }
 
 // New makes a server of models, which the caller closes when it has ended.
@@ -72,7 +77,7 @@ func New(models []Model, cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, models: make(map[string]*model), places: make(chan struct{}, cfg.Requests)}
+	s := &Server{cfg: cfg, models: make(map[string]*model), places: make(chan struct{}, cfg.Requests), message: maxText}
 	for _, m := range models {
 		if err := CheckName(m.Name); err != nil {
 			return nil, err
@@ -81,6 +86,7 @@ func New(models []Model, cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("two models are called %q", m.Name)
 		}
 		s.models[m.Name] = newModel(m)
+		s.message = max(s.message, s.models[m.Name].message)
 	}
 	return s, nil
 }
@@ -94,10 +100,56 @@ func CheckName(name string) error {
 }
 
 // Run serves until ctx ends, then takes no more, answers what is under way and
-// returns. It closes the listener.
-func (s *Server) Run(ctx context.Context, rest net.Listener) error {
-	h := &http.Server{
-		Handler:           s.Handler(),
+// returns. It closes the listeners.
+func (s *Server) Run(ctx context.Context, rest, rpc net.Listener) error {
+	servers := [2]*http.Server{s.server(s.Handler()), s.server(s.GRPCHandler())}
+	// A stream of HTTP/2 that runs into this deadline is cancelled, though it only
+	// computes: its handler sets one when it writes.
+	servers[1].WriteTimeout = 0
+	servers[1].Protocols = new(http.Protocols)
+	servers[1].Protocols.SetUnencryptedHTTP2(true)
+	// One client may have all places, and is told that there are no more.
+	servers[1].HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: s.cfg.Requests + moreStreams, SendPingTimeout: idleTime, PingTimeout: bodyTime}
+	served := make(chan error, len(servers))
+	for i, l := range []net.Listener{rest, rpc} {
+		go func() { served <- servers[i].Serve(netutil.LimitListener(l, maxConnections)) }()
+	}
+	var err error
+	running := len(servers)
+	select {
+	case err = <-served:
+		running--
+		err = fmt.Errorf("serve %v and %v: %w", rest.Addr(), rpc.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	stopped := make(chan error, len(servers))
+	for _, h := range servers {
+		go func() {
+			err := h.Shutdown(drain)
+			if err != nil {
+				h.Close()
+				err = fmt.Errorf("requests were not answered %v after the end: %w", s.cfg.Drain, err)
+			}
+			stopped <- err
+		}()
+	}
+	for range servers {
+		err = errors.Join(err, <-stopped)
+	}
+	for range running {
+		if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+			err = errors.Join(err, end)
+		}
+	}
+	return err
+}
+
+// server is one of net/http with our bounds.
+func (s *Server) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: headTime,
 		ReadTimeout:       bodyTime,
 		WriteTimeout:      bodyTime,
@@ -105,25 +157,6 @@ func (s *Server) Run(ctx context.Context, rest net.Listener) error {
 		MaxHeaderBytes:    maxHead,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- h.Serve(netutil.LimitListener(rest, maxConnections)) }()
-	select {
-	case err := <-failed:
-		h.Close()
-		return fmt.Errorf("serve REST: %w", err)
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
-	defer cancel()
-	err := h.Shutdown(drain)
-	if err != nil {
-		h.Close()
-		err = fmt.Errorf("requests were not answered %v after the end: %w", s.cfg.Drain, err)
-	}
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
 }
 
 // enter takes a place for a request, which leave gives back.
@@ -152,10 +185,10 @@ func (s *Server) ready() bool {
 func (s *Server) model(name, version string) (*model, error) {
 	m := s.models[name]
 	if m == nil {
-		return nil, &refusal{http.StatusNotFound, fmt.Sprintf("there is no model %q", name)}
+		return nil, &refusal{http.StatusNotFound, fmt.Sprintf("there is no model %.200q", name)}
 	}
 	if version != "" && version != modelVersion {
-		return nil, &refusal{http.StatusNotFound, fmt.Sprintf("model %q has no version %q, only %s", name, version, modelVersion)}
+		return nil, &refusal{http.StatusNotFound, fmt.Sprintf("model %q has no version %.20q, only %s", name, version, modelVersion)}
 	}
 	return m, nil
 }

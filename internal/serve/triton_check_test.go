@@ -18,7 +18,7 @@ import (
 func TestTriton(t *testing.T) {
 	python := os.Getenv("STARLING_OIP_PYTHON")
 	if python == "" {
-		t.Skip("STARLING_OIP_PYTHON is not set: a Python with the package tritonclient[http]; make check sets it")
+		t.Skip("STARLING_OIP_PYTHON is not set: a Python with the package tritonclient[http,grpc]; make check sets it")
 	}
 	m := digitModel(t, flock.Config{})
 	r := run(t, Config{}, m)
@@ -26,9 +26,9 @@ func TestTriton(t *testing.T) {
 	if err := os.WriteFile(path, digit(5).Data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said, err := exec.Command(python, "../../tools/check/oip.py", strings.TrimPrefix(r.rest, "http://"), "digits", "input", "logits", path).CombinedOutput()
+	said, err := exec.Command(python, "../../tools/check/oip.py", strings.TrimPrefix(r.rest, "http://"), r.rpc, "digits", "input", "logits", path).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
-	if err != nil || len(lines) != 4 {
+	if err != nil || len(lines) != 5 {
 		t.Fatalf("%v: %s", err, said)
 	}
 	want := local(t, m, 5).F32()
