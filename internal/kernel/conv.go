@@ -162,9 +162,25 @@ func newConv(g Conv2D, w []float32, rows int, mostKept float64) *Conv {
 	step := t.kBlock(k)
 	for k0 := 0; k0 < k; k0 += step {
 		k1 := min(k0+step, k)
-		c.blocks = append(c.blocks, kBlock{k0, k1, tapsOf(g, k0, k1)})
+		block := kBlock{from: k0, to: k1, taps: tapsOf(g, k0, k1)}
+		if c.packsLater() {
+			block.starts = startsOf(g, k0, k1)
+		}
+		c.blocks = append(c.blocks, block)
 	}
 	return c
+}
+
+// largestLater is the most cells of a map with which a pointwise layer packs while
+// it multiplies: of larger ones each cell comes from afar, and is waited for.
+const largestLater = 1 << 10
+
+// packsLater says whether panels are packed by gemmPack where they can be.
+func (c *Conv) packsLater() bool {
+	g, t := &c.g, c.tiles
+	cells := g.OH * g.OW
+	return packsLater(t) && c.sparse == nil && !c.narrow && g.StrideW == 1 && c.rows/g.Groups >= t.m && cells >= t.n &&
+		(g.KH*g.KW > 1 || cells <= largestLater) && g.C/g.Groups <= math.MaxInt32/(g.H*g.W)
 }
 
 type convJob struct {
@@ -290,6 +306,7 @@ func (j *convJob) runBlock(i int) {
 	at := (image*c.rows+group*per+m0)*cells + n0
 	dst, end := j.dst[at:], j.end.from(group*per+m0, at)
 	var last ending // follows in the last K block only
+	var from panel
 
 	scratch := buffers.get()
 	defer buffers.put(scratch)
@@ -307,7 +324,8 @@ func (j *convJob) runBlock(i int) {
 		}
 		for col := 0; col < n; col += each {
 			cols := min(each, n-col)
-			for at := 0; at < cols; at += t.n {
+			later := block.starts != nil && each == t.n && cols == t.n && m >= t.m && from.plan(g, block, n0+col)
+			for at := 0; at < cols && !later; at += t.n {
 				packPanel(b[at*kc:(at+t.n)*kc], x, g, block, t.n, n0+col+at, min(t.n, cols-at))
 			}
 			for row := 0; row < m; row += t.blockM {
@@ -324,7 +342,15 @@ func (j *convJob) runBlock(i int) {
 				ahead := a[t.high(rows)*kc:]
 				ahead = ahead[:min(len(ahead), rows*kc)]
 				share := len(ahead) / ceilDiv(n, each)
-				t.multiply(to, cells, a, b, rows, cols, kc, kb == 0, then, ahead[col/each*share:][:share])
+				ahead = ahead[col/each*share:][:share]
+				if later && row == 0 {
+					gemmPack(t, to, cells, a, b, x, block.starts, &from, kb == 0, then)
+					if rows -= t.m; rows == 0 {
+						continue
+					}
+					to, a, then = to[t.m*cells:], a[t.m*kc:], then.from(t.m, t.m*cells)
+				}
+				t.multiply(to, cells, a, b, rows, cols, kc, kb == 0, then, ahead)
 			}
 		}
 	}

@@ -141,24 +141,36 @@ func TestConvGeometries(t *testing.T) {
 	uneven.PadLeft, uneven.PadBottom = 3, 1
 	shifted := conv2D(9, 7, 9, 5, 1, 2, 0)
 	shifted.PadTop, shifted.PadLeft = 1, 1
+	apart := conv2D(5, 14, 70, 13, 3, 1, 1)
+	apart.DilationH, apart.DilationW, apart.StrideH = 2, 3, 2
+	row := conv2D(45, 17, 17, 16, 1, 1, 0)
+	row.KW, row.PadLeft, row.PadRight = 7, 3, 3
 	cases := map[string]Conv2D{
-		"pointwise, shifted":  geometry(shifted),
-		"wide, stride 2":      conv2D(3, 40, 141, 8, 3, 2, 1),
-		"5x5 stride 4":        conv2D(4, 37, 38, 6, 5, 4, 1),
-		"3x3 pad 1":           conv2D(8, 14, 14, 13, 3, 1, 1),
-		"narrow map":          conv2D(30, 7, 7, 9, 3, 1, 1),
-		"narrow, K blocks":    conv2D(60, 7, 7, 83, 3, 1, 1),
-		"narrow, many rows":   conv2D(33, 7, 7, 777, 1, 1, 0),
-		"one cell":            conv2D(5, 1, 1, 3, 3, 1, 1),
-		"one column":          conv2D(5, 40, 1, 3, 3, 1, 1),
-		"wide row":            conv2D(2, 1, 700, 3, 3, 1, 1),
-		"11x11 stride 4":      conv2D(3, 35, 35, 8, 11, 4, 2),
-		"5x5 pad 2, K blocks": conv2D(24, 13, 13, 12, 5, 1, 2),
-		"pads wider than map": conv2D(2, 3, 3, 4, 3, 1, 9),
-		"dilated":             geometry(dilated),
-		"uneven pads":         geometry(uneven),
-		"pointwise":           conv2D(70, 9, 9, 21, 1, 1, 0),
-		"pointwise stride 2":  conv2D(70, 9, 9, 21, 1, 2, 0),
+		"packed later, K blocks":    conv2D(31, 12, 40, 29, 3, 1, 1),
+		"packed later, no pads":     conv2D(31, 9, 75, 28, 3, 1, 0),
+		"packed later, pointwise":   conv2D(300, 18, 18, 31, 1, 1, 0),
+		"packed later, short rows":  conv2D(7, 40, 9, 12, 3, 1, 1),
+		"packed later, one row":     geometry(row),
+		"packed later, far apart":   geometry(apart),
+		"packed later, large pads":  conv2D(3, 8, 40, 12, 5, 1, 4),
+		"packed later, many blocks": conv2D(6, 14, 34, 390, 3, 1, 1),
+		"pointwise, shifted":        geometry(shifted),
+		"wide, stride 2":            conv2D(3, 40, 141, 8, 3, 2, 1),
+		"5x5 stride 4":              conv2D(4, 37, 38, 6, 5, 4, 1),
+		"3x3 pad 1":                 conv2D(8, 14, 14, 13, 3, 1, 1),
+		"narrow map":                conv2D(30, 7, 7, 9, 3, 1, 1),
+		"narrow, K blocks":          conv2D(60, 7, 7, 83, 3, 1, 1),
+		"narrow, many rows":         conv2D(33, 7, 7, 777, 1, 1, 0),
+		"one cell":                  conv2D(5, 1, 1, 3, 3, 1, 1),
+		"one column":                conv2D(5, 40, 1, 3, 3, 1, 1),
+		"wide row":                  conv2D(2, 1, 700, 3, 3, 1, 1),
+		"11x11 stride 4":            conv2D(3, 35, 35, 8, 11, 4, 2),
+		"5x5 pad 2, K blocks":       conv2D(24, 13, 13, 12, 5, 1, 2),
+		"pads wider than map":       conv2D(2, 3, 3, 4, 3, 1, 9),
+		"dilated":                   geometry(dilated),
+		"uneven pads":               geometry(uneven),
+		"pointwise":                 conv2D(70, 9, 9, 21, 1, 1, 0),
+		"pointwise stride 2":        conv2D(70, 9, 9, 21, 1, 2, 0),
 	}
 	for name, g := range map[string]Conv2D{
 		"depthwise stride 1": conv2D(5, 18, 21, 5, 3, 1, 1),

@@ -94,16 +94,30 @@ func gemmTiles(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc int, fi
 		end.apply(c, ldc, rows, n)
 		return rows
 	}
-	var after *ending
-	if end.bias != nil {
-		after = &end
-		_ = end.bias[rows-1]
-		if end.add != nil {
-			_ = end.add[(rows-1)*ldc+n-1]
-		}
-	}
-	gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1, after, unsafe.SliceData(ahead))
+	gemmTilesAVX512(&c[0], ldc, &a[0], &b[0], kc, rows, asInt(first), 1<<n-1, end.of(ldc, rows, n), unsafe.SliceData(ahead))
 	return rows
+}
+
+// packsLater says whether gemmPack gains anything over packing before.
+func packsLater(t *tiling) bool { return avx512 && t == &tiles12x32 }
+
+// gemmPack is gemmPackPortable, and end, for tiles of 12×32.
+func gemmPack(t *tiling, c []float32, ldc int, a, packed, x []float32, starts []int32, from *panel, first bool, end ending) {
+	if !avx512 {
+		gemmPackPortable(t, c, ldc, a, packed, x, starts, from, first)
+		end.apply(c, ldc, t.m, t.n)
+		return
+	}
+	kc := len(starts)
+	_, _, _ = c[(t.m-1)*ldc+t.n-1], a[t.m*kc-1], packed[t.n*kc-1]
+	then := end.of(ldc, t.m, t.n)
+	if from.whole {
+		_, _ = x[from.at], x[from.at+int(starts[kc-1])+t.n-1]
+		gemmPackAVX512(&c[0], ldc, &a[0], &x[0], kc, &packed[0], asInt(first), &starts[0], then, from.at)
+		return
+	}
+	_ = from.masks[kc-1]
+	gemmPackMaskedAVX512(&c[0], ldc, &a[0], &x[0], kc, &packed[0], asInt(first), &starts[0], then, from.at, &from.masks[0])
 }
 
 func interleave(dst, x []float32, ldx, m, k int) {

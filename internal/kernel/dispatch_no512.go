@@ -16,6 +16,13 @@ func stencilMax(s *stencil, dst, src []float32) { stencilMaxPortable(s, dst, src
 
 func packsByChannel(width int) bool { return false }
 
+func packsLater(*tiling) bool { return false }
+
+func gemmPack(t *tiling, c []float32, ldc int, a, packed, x []float32, starts []int32, from *panel, first bool, end ending) {
+	gemmPackPortable(t, c, ldc, a, packed, x, starts, from, first)
+	end.apply(c, ldc, t.m, t.n)
+}
+
 func packWhole(dst, src []float32, taps []tap, channels, plane int) {
 	packWholePortable(dst, src, taps, channels, plane)
 }

@@ -68,6 +68,19 @@ func (e ending) from(row, at int) ending {
 	return e
 }
 
+// of is e for the assembly, if it does anything, once it is known to be there for
+// c [rows,cols], rows ldc apart.
+func (e *ending) of(ldc, rows, cols int) *ending {
+	if e.bias == nil {
+		return nil
+	}
+	_ = e.bias[rows-1]
+	if e.add != nil {
+		_ = e.add[(rows-1)*ldc+cols-1]
+	}
+	return e
+}
+
 // apply makes y of the sums in c [rows,cols], rows ldc apart.
 func (e ending) apply(c []float32, ldc, rows, cols int) {
 	if e.bias == nil {

@@ -11,6 +11,16 @@ package kernel
 //go:noescape
 func gemmTilesAVX512(c *float32, ldc int, a *float32, b *float32, kc int, m int, first int, mask int, end *ending, ahead *float32)
 
+// gemmPackAVX512 is gemmPackPortable for tiles of 12×32 and panels without masks, and end, which is nil or follows and is changed.
+//
+//go:noescape
+func gemmPackAVX512(c *float32, ldc int, a *float32, x *float32, kc int, packed *float32, first int, starts *int32, end *ending, at int)
+
+// gemmPackMaskedAVX512 is gemmPackAVX512 for panels with masks.
+//
+//go:noescape
+func gemmPackMaskedAVX512(c *float32, ldc int, a *float32, x *float32, kc int, packed *float32, first int, starts *int32, end *ending, at int, masks *uint32)
+
 // gemvRowsAVX512 is gemvRowsPortable; mask has k%16 bits set. rows and k are at least 1.
 //
 //go:noescape

@@ -112,7 +112,7 @@ func TestGuardPages(t *testing.T) {
 		}
 		from := r.IntN(g.K())
 		to := from + 1 + r.IntN(g.K()-from)
-		block, n := &kBlock{from, to, tapsOf(g, from, to)}, min(width, g.OH*g.OW)
+		block, n := &kBlock{from: from, to: to, taps: tapsOf(g, from, to)}, min(width, g.OH*g.OW)
 		x := in[1][:g.C/g.Groups*g.H*g.W]
 		first := r.IntN(g.OH*g.OW - n + 1)
 		add(label("pack [%d,%d) of %+v", from, to, g), (to-from)*width, [][]float32{x}, func(dst []float32, in [][]float32) {

@@ -17,6 +17,7 @@ type tap struct {
 type kBlock struct {
 	from, to int
 	taps     []tap
+	starts   []int32 // of the rows, from a window's corner in the first channel on; nil if gemmPack is not used
 }
 
 // tapsOf lists the taps of rows [k0,k1) of the im2col matrix of g.
@@ -34,6 +35,56 @@ func tapsOf(g Conv2D, k0, k1 int) []tap {
 		}
 	}
 	return taps
+}
+
+// startsOf lists where rows [k0,k1) of the im2col matrix of g begin.
+func startsOf(g Conv2D, k0, k1 int) []int32 {
+	area := g.KH * g.KW
+	starts := make([]int32, 0, k1-k0)
+	for k := k0; k < k1; k++ {
+		y, x := k%area/g.KW*g.DilationH, k%g.KW*g.DilationW
+		starts = append(starts, int32((k/area*g.H+y)*g.W+x))
+	}
+	return starts
+}
+
+// A panel says where the cells of maxTileN columns are that lie side by side in the
+// map, but for pads: those of row k of a block from at + starts[k] on. Unless they
+// are whole, only lanes with a bit in masks[k] are cells of the map.
+type panel struct {
+	at    int
+	whole bool
+	masks [256]uint32
+}
+
+// plan makes p the panel of the columns from n0 on and says whether there is one.
+func (p *panel) plan(g *Conv2D, block *kBlock, n0 int) bool {
+	oy, ox := n0/g.OW, n0%g.OW
+	flat := g.StrideH == 1 && g.W == g.OW // columns go on in the next row of the map
+	if !flat && ox+maxTileN > g.OW {
+		return false
+	}
+	y, x := oy*g.StrideH-g.PadTop, ox-g.PadLeft
+	p.at = y*g.W + x
+	p.whole = ox+maxTileN <= g.OW && y >= 0 && y+(g.KH-1)*g.DilationH < g.H && x >= 0 && x+maxTileN+(g.KW-1)*g.DilationW <= g.W
+	area, kc := g.KH*g.KW, block.to-block.from
+	if p.whole || len(block.taps) != area || area > maxChannelTaps || kc > len(p.masks) {
+		return p.whole
+	}
+	var s stripes
+	for lane := 0; lane < maxTileN; {
+		length := min(maxTileN-lane, g.OW-ox)
+		s.mark(g, block.taps, 2, 0, oy*g.StrideH-g.PadTop, ox-g.PadLeft, lane, length)
+		lane, oy, ox = lane+length, oy+1, 0
+	}
+	for k := range min(area, kc) {
+		tap := (block.from + k) % area
+		p.masks[k] = uint32(s.masks[2*tap]) | uint32(s.masks[2*tap+1])<<16
+	}
+	for done := area; done < kc; done *= 2 {
+		copy(p.masks[done:kc], p.masks[:done])
+	}
+	return true
 }
 
 // columns says where the windows of the columns of a panel begin: coordinates,

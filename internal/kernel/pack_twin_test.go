@@ -48,3 +48,33 @@ func TestPackTwins(t *testing.T) {
 		}
 	}
 }
+
+// The tile that packs its panel does what its portable twin does.
+func TestPackLaterTwin(t *testing.T) {
+	tl := tilesOfLevel()
+	if !packsLater(tl) {
+		t.Log("this level packs before it multiplies")
+		return
+	}
+	r := newRand(t)
+	for range 100 {
+		kc, ldc := 1+r.IntN(tl.blockK), tl.n+r.IntN(9)
+		starts, from := make([]int32, kc), panel{at: r.IntN(20), whole: r.IntN(2) == 0}
+		for k := range starts {
+			starts[k], from.masks[k] = int32(7*k+r.IntN(7)), r.Uint32()
+		}
+		a, x, first := wild(r, tl.m*kc), wild(r, 7*kc+20+tl.n), r.IntN(2) == 0
+		end := ending{bias: wild(r, tl.m), add: wild(r, tl.m*ldc), lo: -1, hi: 2}
+		if r.IntN(2) == 0 {
+			end = ending{}
+		}
+		got, packed := wild(r, tl.m*ldc), make([]float32, tl.n*kc)
+		want, copied := slices.Clone(got), slices.Clone(packed)
+		gemmPack(tl, got, ldc, a, packed, x, starts, &from, first, end)
+		gemmPackPortable(tl, want, ldc, a, copied, x, starts, &from, first)
+		end.apply(want, ldc, tl.m, tl.n)
+		if !slices.EqualFunc(got, want, sameBits) || !slices.EqualFunc(packed, copied, sameBits) {
+			t.Fatalf("K %d, whole %t, first %t: not computed as by the portable twin", kc, from.whole, first)
+		}
+	}
+}

@@ -27,6 +27,21 @@ func gemmTilesPortable(t *tiling, c []float32, ldc int, a, b []float32, m, n, kc
 	}
 }
 
+// gemmPackPortable is gemmTilesPortable for one whole tile, whose panel it packs
+// first: lane l of row k of it is x[from.at+starts[k]+l], or zero.
+func gemmPackPortable(t *tiling, c []float32, ldc int, a, packed, x []float32, starts []int32, from *panel, first bool) {
+	for k, start := range starts {
+		for l := range t.n {
+			var v float32
+			if from.whole || from.masks[k]>>l&1 != 0 {
+				v = x[from.at+int(start)+l]
+			}
+			packed[k*t.n+l] = v
+		}
+	}
+	gemmTilesPortable(t, c, ldc, a, packed, t.m, t.n, len(starts), first)
+}
+
 // interleavePortable writes k columns of m rows of x, ldx apart, into dst
 // [k][width]; what is past m in a column stays.
 func interleavePortable(dst, x []float32, ldx, m, width, k int) {

@@ -15,10 +15,8 @@ func gemm512(a *asm) {
 	a.fn("gemmTilesAVX512", "gemmTilesAVX512 is gemmTilesPortable for tiles of 12×32; mask has a bit for each column, first is 1\nto start the chains at zero, else 0. m is a multiple of 4, and m, kc and the columns are at least 1. end is nil or follows, and is changed.\nWhat lies at ahead is fetched into the second cache, 32 bytes for each k and 12 rows or fewer.",
 		arg{"c", "*float32", "DI"}, arg{"ldc", "int", "SI"}, arg{"a", "*float32", "AX"}, arg{"b", "*float32", "BX"},
 		arg{"kc", "int", "R8"}, arg{"m", "int", "R9"}, arg{"first", "int", "CX"}, arg{"mask", "int", "DX"}, arg{"end", "*ending", "R14"}, arg{"ahead", "*float32", "R10"})
-	a.note("DI c, row 0 of the tile; R12, R13, R15 rows 3, 6, 9; SI bytes between rows; R11 three rows; R9 rows left")
-	a.note("AX a, runs on from panel to panel; BX b; DX b at the current k; CX steps left; R14 end")
-	a.note("R10 ahead")
-	a.note("Z0..Z23 the tile, two registers a row; Z24, Z25 a row of b; Z26..Z31 elements of a; K1, K2 columns that exist")
+	tileNotes512(a)
+	a.note("BX b; DX b at the current k; R8 kc; R9 rows left; R10 ahead")
 	a.op("KMOVW DX, K1")
 	a.op("SHRQ $16, DX")
 	a.op("KMOVW DX, K2")
@@ -40,14 +38,47 @@ func gemm512(a *asm) {
 		a.op("JGE tile4x%d", vectors)
 		a.end()
 		for rows := 12; rows > 0; rows -= 4 {
-			tile512(a, rows, vectors)
+			tile512(a, rows, vectors, false, false)
 			a.op("SUBQ $%d, R9", rows)
 			a.op("JMP %s", next)
 		}
 	}
 }
 
-func tile512(a *asm, rows, vectors int) {
+// gemmPack512 writes one tile of gemm512 with the packing of its panel in it, which
+// the ports for writing do meanwhile: for panels inside the map, and for others.
+func gemmPack512(a *asm) {
+	for _, masked := range []bool{false, true} {
+		name, doc := "gemmPackAVX512", "gemmPackAVX512 is gemmPackPortable for tiles of 12×32 and panels without masks, and end, which is nil or follows and is changed."
+		args := []arg{
+			{"c", "*float32", "DI"}, {"ldc", "int", "SI"}, {"a", "*float32", "AX"}, {"x", "*float32", "BX"},
+			{"kc", "int", "R8"}, {"packed", "*float32", "R10"}, {"first", "int", "CX"}, {"starts", "*int32", "DX"},
+			{"end", "*ending", "R14"}, {"at", "int", "R11"},
+		}
+		if masked {
+			name, doc = "gemmPackMaskedAVX512", "gemmPackMaskedAVX512 is gemmPackAVX512 for panels with masks."
+			args = append(args, arg{"masks", "*uint32", "R9"})
+		}
+		a.fn(name, doc, args...)
+		tileNotes512(a)
+		a.note("BX x; DX starts at the current k; R8 where the row begins; R10 packed at the current k; R9 masks, K3 and K4, at the current k")
+		a.op("LEAQ (BX)(R11*4), BX")
+		a.op("KXNORW K1, K1, K1")
+		a.op("KXNORW K2, K2, K2")
+		a.op("SHLQ $2, SI")
+		a.op("LEAQ (SI)(SI*2), R11")
+		tile512(a, 12, 2, true, masked)
+		a.end()
+	}
+}
+
+func tileNotes512(a *asm) {
+	a.note("DI c, row 0 of the tile; R12, R13, R15 rows 3, 6, 9; SI bytes between rows; R11 three rows")
+	a.note("AX a, runs on from panel to panel; CX steps left; R14 end")
+	a.note("Z0..Z23 the tile, two registers a row; Z24, Z25 a row of b; Z26..Z31 elements of a; K1, K2 columns that exist")
+}
+
+func tile512(a *asm, rows, vectors int, packs, masked bool) {
 	name := fmt.Sprintf("%dx%d", rows, vectors)
 	at := func(i int) string {
 		return "(" + []string{"DI", "R12", "R13", "R15"}[i/3] + ")" + []string{"", "(SI*1)", "(SI*2)"}[i%3]
@@ -75,7 +106,13 @@ func tile512(a *asm, rows, vectors int) {
 		a.op("ADDQ SI, DX")
 	}
 	a.label("alone" + name)
-	a.op("MOVQ BX, DX")
+	kc, bytes, ahead := "R8", 128, 32 // of DX and R10 for each k
+	if packs {
+		kc, bytes, ahead = "kc+32(FP)", 4, 128
+		a.op("MOVQ starts+56(FP), DX")
+	} else {
+		a.op("MOVQ BX, DX")
+	}
 	a.op("CMPQ first+48(FP), $0")
 	a.op("JEQ load" + name)
 	each(func(i, v int) { a.op("VPXORD Z%[1]d, Z%[1]d, Z%[1]d", 2*i+v) })
@@ -86,8 +123,23 @@ func tile512(a *asm, rows, vectors int) {
 	a.label("loaded" + name)
 	const unroll = 4
 	step := func(u int) {
+		if packs {
+			a.op("MOVLQSX %d(DX), R8", 4*u)
+			a.op("PREFETCHT0 %d(BX)(R8*4)", 128+64*(u%2))
+		}
 		for v := range vectors {
-			a.op("VMOVUPS %d(DX), Z%d", 128*u+64*v, 24+v)
+			switch {
+			case masked:
+				a.op("KMOVW %d(R9), K%d", 4*u+2*v, 3+v)
+				a.op("VMOVUPS.Z %d(BX)(R8*4), K%d, Z%d", 64*v, 3+v, 24+v)
+			case packs:
+				a.op("VMOVUPS %d(BX)(R8*4), Z%d", 64*v, 24+v)
+			default:
+				a.op("VMOVUPS %d(DX), Z%d", 128*u+64*v, 24+v)
+			}
+			if packs {
+				a.op("VMOVUPS Z%d, %d(R10)", 24+v, 128*u+64*v)
+			}
 		}
 		for i := range rows {
 			// Broadcasting within the product takes fewer instructions, which a core
@@ -105,19 +157,22 @@ func tile512(a *asm, rows, vectors int) {
 			}
 		}
 	}
-	a.op("MOVQ R8, CX")
+	a.op("MOVQ %s, CX", kc)
 	a.op("SUBQ $%d, CX", unroll)
 	a.op("JLT rest" + name)
 	a.label("four" + name)
 	for u := range unroll {
-		if u%2 == 0 {
+		if u%2 == 0 && !packs {
 			a.op("PREFETCHT1 %d(R10)", 32*u)
 		}
 		step(u)
 	}
-	a.op("ADDQ $128, R10")
+	a.op("ADDQ $%d, R10", ahead*unroll)
+	if masked {
+		a.op("ADDQ $%d, R9", 4*unroll)
+	}
 	a.op("ADDQ $%d, AX", 48*unroll)
-	a.op("ADDQ $%d, DX", 128*unroll)
+	a.op("ADDQ $%d, DX", bytes*unroll)
 	a.op("SUBQ $%d, CX", unroll)
 	a.op("JGE four" + name)
 	a.label("rest" + name)
@@ -126,7 +181,13 @@ func tile512(a *asm, rows, vectors int) {
 	a.label("one" + name)
 	step(0)
 	a.op("ADDQ $48, AX")
-	a.op("ADDQ $128, DX")
+	a.op("ADDQ $%d, DX", bytes)
+	if packs {
+		a.op("ADDQ $%d, R10", ahead)
+	}
+	if masked {
+		a.op("ADDQ $4, R9")
+	}
 	a.op("DECQ CX")
 	a.op("JNZ one" + name)
 	a.label("store" + name)

@@ -34,6 +34,7 @@ func main() {
 
 	a = &asm{arch: "amd64"}
 	gemm512(a)
+	gemmPack512(a)
 	gemv512(a)
 	packRun512(a)
 	packEven512(a)
