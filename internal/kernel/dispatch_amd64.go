@@ -254,6 +254,20 @@ func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
 	}
 }
 
+// stencilMeans is stencilMeansPortable for windows of size 3.
+func stencilMeans(s *stencil, dst, src, counts []float32) {
+	if !avx512 {
+		stencilMeansPortable(s, dst, src, counts)
+		return
+	}
+	n, masks := len(s.patches), unsafe.SliceData(s.masks)
+	if s.stride == 1 {
+		stencilMeans3x1AVX512(&dst[0], &src[0], &counts[0], &s.patches[0], n, masks, s.line)
+	} else {
+		stencilMeans3x2AVX512(&dst[0], &src[0], &counts[0], &s.patches[0], n, masks, s.line)
+	}
+}
+
 // stencilMax is stencilMaxPortable.
 func stencilMax(s *stencil, dst, src []float32) {
 	n, masks := len(s.patches), unsafe.SliceData(s.masks)

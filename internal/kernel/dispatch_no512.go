@@ -12,6 +12,10 @@ func stencilSums(s *stencil, dst, src, w []float32, bias, lo, hi float32) {
 	stencilSumsPortable(s, dst, src, w, bias, lo, hi)
 }
 
+func stencilMeans(s *stencil, dst, src, counts []float32) {
+	stencilMeansPortable(s, dst, src, counts)
+}
+
 func stencilMax(s *stencil, dst, src []float32) { stencilMaxPortable(s, dst, src) }
 
 func packsByChannel(width int) bool { return false }

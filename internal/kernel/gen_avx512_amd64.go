@@ -81,6 +81,11 @@ func depthwiseRowsAVX512(dst *float32, src *float32, w *float32, off *int, taps 
 //go:noescape
 func stencilSums3x1AVX512(dst *float32, src *float32, w *float32, patches *patch, count int, masks *uint16, line int, bias float32, lo float32, hi float32)
 
+// stencilMeans3x1AVX512 is stencilMeansPortable for windows of size 3 and stride 1. count is at least 1.
+//
+//go:noescape
+func stencilMeans3x1AVX512(dst *float32, src *float32, counts *float32, patches *patch, count int, masks *uint16, line int)
+
 // stencilMax3x1AVX512 is stencilMaxPortable for windows of size 3 and stride 1. count is at least 1.
 //
 //go:noescape
@@ -95,6 +100,11 @@ func stencilMax2x1AVX512(dst *float32, src *float32, patches *patch, count int, 
 //
 //go:noescape
 func stencilSums3x2AVX512(dst *float32, src *float32, w *float32, patches *patch, count int, masks *uint16, line int, bias float32, lo float32, hi float32)
+
+// stencilMeans3x2AVX512 is stencilMeansPortable for windows of size 3 and stride 2. count is at least 1.
+//
+//go:noescape
+func stencilMeans3x2AVX512(dst *float32, src *float32, counts *float32, patches *patch, count int, masks *uint16, line int)
 
 // stencilMax3x2AVX512 is stencilMaxPortable for windows of size 3 and stride 2. count is at least 1.
 //

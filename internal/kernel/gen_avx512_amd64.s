@@ -3836,7 +3836,7 @@ TEXT ·stencilSums3x1AVX512(SB), NOSPLIT, $0-68
 	VBROADCASTSS hi+64(FP), Z31
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	VBROADCASTSS 0(R8), Z16
 	VBROADCASTSS 4(R8), Z17
@@ -3917,6 +3917,88 @@ whole:
 	VZEROUPPER
 	RET
 
+// func stencilMeans3x1AVX512(dst *float32, src *float32, counts *float32, patches *patch, count int, masks *uint16, line int)
+TEXT ·stencilMeans3x1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ counts+16(FP), R8
+	MOVQ patches+24(FP), R9
+	MOVQ count+32(FP), CX
+	MOVQ masks+40(FP), R10
+	MOVQ line+48(FP), R11
+	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
+	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	SHLQ $2, R11
+patch:
+	MOVLQSX (R9), BX
+	LEAQ (SI)(BX*4), BX
+	LEAQ (BX)(R11*1), R12
+	LEAQ (BX)(R11*2), R13
+	MOVLQSX 4(R9), DX
+	LEAQ (R8)(DX*4), R15
+	LEAQ (DI)(DX*4), DX
+	MOVLQSX 8(R9), AX
+	TESTQ AX, AX
+	JLT whole
+	LEAQ (R10)(AX*2), AX
+	KMOVW 12(R9), K1
+	VPXORD Z0, Z0, Z0
+	KMOVW 0(AX), K2
+	VMOVUPS.Z 0(BX), K2, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 4(AX), K4
+	VMOVUPS.Z 4(BX), K4, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 8(AX), K2
+	VMOVUPS.Z 8(BX), K2, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 12(AX), K4
+	VMOVUPS.Z 0(R12), K4, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 16(AX), K2
+	VMOVUPS.Z 4(R12), K2, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 20(AX), K4
+	VMOVUPS.Z 8(R12), K4, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 24(AX), K2
+	VMOVUPS.Z 0(R13), K2, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 28(AX), K4
+	VMOVUPS.Z 4(R13), K4, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 32(AX), K2
+	VMOVUPS.Z 8(R13), K2, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS.Z (R15), K1, Z1
+	VDIVPS Z1, Z0, Z0
+	VMOVUPS Z0, K1, (DX)
+	ADDQ $16, R9
+	DECQ CX
+	JNZ patch
+	VZEROUPPER
+	RET
+whole:
+	VPXORD Z0, Z0, Z0
+	VADDPS 0(BX), Z0, Z0
+	VADDPS 4(BX), Z0, Z0
+	VADDPS 8(BX), Z0, Z0
+	VADDPS 0(R12), Z0, Z0
+	VADDPS 4(R12), Z0, Z0
+	VADDPS 8(R12), Z0, Z0
+	VADDPS 0(R13), Z0, Z0
+	VADDPS 4(R13), Z0, Z0
+	VADDPS 8(R13), Z0, Z0
+	VMOVUPS (R15), Z1
+	VDIVPS Z1, Z0, Z0
+	VMOVUPS Z0, (DX)
+	ADDQ $16, R9
+	DECQ CX
+	JNZ patch
+	VZEROUPPER
+	RET
+
 // func stencilMax3x1AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
 TEXT ·stencilMax3x1AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
@@ -3927,7 +4009,7 @@ TEXT ·stencilMax3x1AVX512(SB), NOSPLIT, $0-48
 	MOVQ line+40(FP), R11
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	MOVL $0xff800000, AX
 	VPBROADCASTD AX, Z29
@@ -4059,7 +4141,7 @@ TEXT ·stencilMax2x1AVX512(SB), NOSPLIT, $0-48
 	MOVQ line+40(FP), R11
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	MOVL $0xff800000, AX
 	VPBROADCASTD AX, Z29
@@ -4144,7 +4226,7 @@ TEXT ·stencilSums3x2AVX512(SB), NOSPLIT, $0-68
 	VBROADCASTSS hi+64(FP), Z31
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	VBROADCASTSS 0(R8), Z16
 	VBROADCASTSS 4(R8), Z17
@@ -4278,6 +4360,141 @@ whole:
 	VZEROUPPER
 	RET
 
+// func stencilMeans3x2AVX512(dst *float32, src *float32, counts *float32, patches *patch, count int, masks *uint16, line int)
+TEXT ·stencilMeans3x2AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ counts+16(FP), R8
+	MOVQ patches+24(FP), R9
+	MOVQ count+32(FP), CX
+	MOVQ masks+40(FP), R10
+	MOVQ line+48(FP), R11
+	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
+	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	SHLQ $2, R11
+	VMOVDQU32 ·evens(SB), Z26
+	VMOVDQU32 ·odds(SB), Z27
+patch:
+	MOVLQSX (R9), BX
+	LEAQ (SI)(BX*4), BX
+	LEAQ (BX)(R11*1), R12
+	LEAQ (BX)(R11*2), R13
+	MOVLQSX 4(R9), DX
+	LEAQ (R8)(DX*4), R15
+	LEAQ (DI)(DX*4), DX
+	MOVLQSX 8(R9), AX
+	TESTQ AX, AX
+	JLT whole
+	LEAQ (R10)(AX*2), AX
+	KMOVW 12(R9), K1
+	VPXORD Z0, Z0, Z0
+	KMOVW 0(AX), K2
+	VMOVUPS.Z 0(BX), K2, Z2
+	KMOVW 2(AX), K3
+	VMOVUPS.Z 64(BX), K3, Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 4(AX), K4
+	VMOVUPS.Z 4(BX), K4, Z4
+	KMOVW 6(AX), K5
+	VMOVUPS.Z 68(BX), K5, Z5
+	VPERMT2PS Z5, Z26, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 8(AX), K2
+	VMOVUPS.Z 8(BX), K2, Z2
+	KMOVW 10(AX), K3
+	VMOVUPS.Z 72(BX), K3, Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 12(AX), K4
+	VMOVUPS.Z 0(R12), K4, Z4
+	KMOVW 14(AX), K5
+	VMOVUPS.Z 64(R12), K5, Z5
+	VPERMT2PS Z5, Z26, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 16(AX), K2
+	VMOVUPS.Z 4(R12), K2, Z2
+	KMOVW 18(AX), K3
+	VMOVUPS.Z 68(R12), K3, Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 20(AX), K4
+	VMOVUPS.Z 8(R12), K4, Z4
+	KMOVW 22(AX), K5
+	VMOVUPS.Z 72(R12), K5, Z5
+	VPERMT2PS Z5, Z26, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 24(AX), K2
+	VMOVUPS.Z 0(R13), K2, Z2
+	KMOVW 26(AX), K3
+	VMOVUPS.Z 64(R13), K3, Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	KMOVW 28(AX), K4
+	VMOVUPS.Z 4(R13), K4, Z4
+	KMOVW 30(AX), K5
+	VMOVUPS.Z 68(R13), K5, Z5
+	VPERMT2PS Z5, Z26, Z4
+	VADDPS Z4, Z0, Z0
+	KMOVW 32(AX), K2
+	VMOVUPS.Z 8(R13), K2, Z2
+	KMOVW 34(AX), K3
+	VMOVUPS.Z 72(R13), K3, Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS.Z (R15), K1, Z1
+	VDIVPS Z1, Z0, Z0
+	VMOVUPS Z0, K1, (DX)
+	ADDQ $16, R9
+	DECQ CX
+	JNZ patch
+	VZEROUPPER
+	RET
+whole:
+	VPXORD Z0, Z0, Z0
+	VMOVUPS 0(BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVAPS Z2, Z4
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VPERMT2PS Z3, Z27, Z4
+	VADDPS Z4, Z0, Z0
+	VMOVUPS 8(BX), Z2
+	VMOVUPS 72(BX), Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS 0(R12), Z2
+	VMOVUPS 64(R12), Z3
+	VMOVAPS Z2, Z4
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VPERMT2PS Z3, Z27, Z4
+	VADDPS Z4, Z0, Z0
+	VMOVUPS 8(R12), Z2
+	VMOVUPS 72(R12), Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS 0(R13), Z2
+	VMOVUPS 64(R13), Z3
+	VMOVAPS Z2, Z4
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VPERMT2PS Z3, Z27, Z4
+	VADDPS Z4, Z0, Z0
+	VMOVUPS 8(R13), Z2
+	VMOVUPS 72(R13), Z3
+	VPERMT2PS Z3, Z26, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS (R15), Z1
+	VDIVPS Z1, Z0, Z0
+	VMOVUPS Z0, (DX)
+	ADDQ $16, R9
+	DECQ CX
+	JNZ patch
+	VZEROUPPER
+	RET
+
 // func stencilMax3x2AVX512(dst *float32, src *float32, patches *patch, count int, masks *uint16, line int)
 TEXT ·stencilMax3x2AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
@@ -4288,7 +4505,7 @@ TEXT ·stencilMax3x2AVX512(SB), NOSPLIT, $0-48
 	MOVQ line+40(FP), R11
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	MOVL $0xff800000, AX
 	VPBROADCASTD AX, Z29
@@ -4473,7 +4690,7 @@ TEXT ·stencilMax2x2AVX512(SB), NOSPLIT, $0-48
 	MOVQ line+40(FP), R11
 	// DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;
 	// DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are
-	// Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
+	// Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist
 	SHLQ $2, R11
 	MOVL $0xff800000, AX
 	VPBROADCASTD AX, Z29

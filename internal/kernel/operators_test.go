@@ -212,6 +212,8 @@ func TestStencils(t *testing.T) {
 		both("max", func(dst []float32) { stencilMax(&s, dst, x) })
 		if g.KH == 3 {
 			both("sums", func(dst []float32) { stencilSums(&s, dst, x, w, 0.25, -1, 1) })
+			counts := wild(r, g.OH*g.OW)
+			both("means", func(dst []float32) { stencilMeans(&s, dst, x, counts) })
 		}
 	}
 }

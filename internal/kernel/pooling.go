@@ -119,9 +119,7 @@ func (j *poolJob) runBlock(i int) {
 		dst, x := j.dst[m*g.OH*g.OW:(m+1)*g.OH*g.OW], j.x[m*g.H*g.W:(m+1)*g.H*g.W]
 		switch {
 		case q.direct:
-			none := ending{}.orNone(minusZero)
-			stencilSums(&q.stencil, dst, x, q.ones, none.bias[0], none.lo, none.hi)
-			vecDiv(dst, dst, q.counts)
+			stencilMeans(&q.stencil, dst, x, q.counts)
 		case q.average:
 			averageMap(g, dst, x)
 		case q.fits:

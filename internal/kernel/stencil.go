@@ -100,6 +100,23 @@ func stencilSumsPortable(s *stencil, dst, src, w []float32, bias, lo, hi float32
 	}
 }
 
+// stencilMeansPortable is dst = the sum of each window, in row-major order, by the
+// count of its cells.
+func stencilMeansPortable(s *stencil, dst, src, counts []float32) {
+	for i := range s.patches {
+		p := &s.patches[i]
+		for l := 0; l < 16 && p.lanes>>l&1 != 0; l++ {
+			var sum float32
+			for t := range s.size * s.size {
+				if s.has(p, t, l) {
+					sum += src[int(p.src)+l*s.stride+t/s.size*s.line+t%s.size]
+				}
+			}
+			dst[int(p.dst)+l] = sum / counts[int(p.dst)+l]
+		}
+	}
+}
+
 // stencilMaxPortable is dst = the greatest cell of each window.
 func stencilMaxPortable(s *stencil, dst, src []float32) {
 	for i := range s.patches {

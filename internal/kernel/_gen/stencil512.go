@@ -2,17 +2,19 @@ package main
 
 import "fmt"
 
-// stencils512 writes the loops over patches, see stencil.go: sums and maxima of
-// windows of 3 × 3, maxima of 2 × 2.
+// stencils512 writes the loops over patches, see stencil.go: sums, means and maxima
+// of windows of 3 × 3, maxima of 2 × 2.
 func stencils512(a *asm) {
 	for _, stride := range []int{1, 2} {
-		stencil512(a, 3, stride, false)
-		stencil512(a, 3, stride, true)
-		stencil512(a, 2, stride, true)
+		stencil512(a, 3, stride, "Sums")
+		stencil512(a, 3, stride, "Means")
+		stencil512(a, 3, stride, "Max")
+		stencil512(a, 2, stride, "Max")
 	}
 }
 
-func stencil512(a *asm, size, stride int, most bool) {
+func stencil512(a *asm, size, stride int, kind string) {
+	sums, means, most := kind == "Sums", kind == "Means", kind == "Max"
 	args := []arg{
 		{"dst", "*float32", "DI"},
 		{"src", "*float32", "SI"},
@@ -25,22 +27,24 @@ func stencil512(a *asm, size, stride int, most bool) {
 		{"lo", "float32", "Z30"},
 		{"hi", "float32", "Z31"},
 	}
-	kind := "Sums"
-	if most {
-		kind = "Max"
+	switch {
+	case means:
+		args[2].name, args = "counts", args[:7]
+	case most:
 		args = append(args[:2:2], args[3:7]...)
 	}
 	name := fmt.Sprintf("stencil%s%dx%dAVX512", kind, size, stride)
 	a.fn(name, fmt.Sprintf("%s is stencil%sPortable for windows of size %d and stride %d. count is at least 1.", name, kind, size, stride), args...)
 	a.note("DI dst; SI src; R9 patches; CX patches left; R10 masks; R11 bytes of a row of the map; BX, R12, R13 rows of the window;")
 	a.note("DX dst and AX masks of the patch; Z0, Z1 the outputs; Z2..Z7 cells; Z26, Z27 where even and odd ones are")
-	a.note("Z16..Z24 w; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist")
+	a.note("Z16..Z24 w; R8 and, of the patch, R15 counts; Z28 bias; Z29 -Inf; Z30, Z31 the bounds; K1 lanes that exist")
 	a.op("SHLQ $2, R11")
 	taps := size * size
 	if most {
 		a.op("MOVL $0xff800000, AX")
 		a.op("VPBROADCASTD AX, Z29")
-	} else {
+	}
+	if sums {
 		for t := range taps {
 			a.op("VBROADCASTSS %d(R8), Z%d", 4*t, 16+t)
 		}
@@ -53,8 +57,12 @@ func stencil512(a *asm, size, stride int, most bool) {
 	acc := 0
 	// take puts the cells of a tap, in register z, into the outputs.
 	take := func(t, z int) {
-		if !most {
+		switch {
+		case sums:
 			a.op("VFMADD231PS Z%d, Z%d, Z0", z, 16+t)
+			return
+		case means:
+			a.op("VADDPS Z%d, Z0, Z0", z)
 			return
 		}
 		// The greater one of two zeros is +0, and NaN wins.
@@ -71,7 +79,11 @@ func stencil512(a *asm, size, stride int, most bool) {
 		}
 	}
 	end := func(mask string) {
-		if !most {
+		if means {
+			a.op("VMOVUPS%s (R15),%s Z1", map[bool]string{true: ".Z"}[mask != ""], mask)
+			a.op("VDIVPS Z1, Z0, Z0")
+		}
+		if sums {
 			a.op("VADDPS Z28, Z0, Z0")
 			a.op("VMAXPS Z0, Z30, Z0")
 			a.op("VMINPS Z0, Z31, Z0")
@@ -86,6 +98,9 @@ func stencil512(a *asm, size, stride int, most bool) {
 		a.op("LEAQ (BX)(R11*2), R13")
 	}
 	a.op("MOVLQSX 4(R9), DX")
+	if means {
+		a.op("LEAQ (R8)(DX*4), R15")
+	}
 	a.op("LEAQ (DI)(DX*4), DX")
 	a.op("MOVLQSX 8(R9), AX")
 	a.op("TESTQ AX, AX")
@@ -125,6 +140,8 @@ func stencil512(a *asm, size, stride int, most bool) {
 		case stride == 1 && most:
 			a.op("VMOVUPS %d(%s), Z%d", at, row, 2+t%2)
 			take(t, 2+t%2)
+		case stride == 1 && means:
+			a.op("VADDPS %d(%s), Z0, Z0", at, row)
 		case stride == 1:
 			a.op("VFMADD231PS %d(%s), Z%d, Z0", at, row, 16+t)
 		case t%size == 1: // what the tap before has left over
