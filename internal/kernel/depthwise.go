@@ -135,17 +135,7 @@ func (j *convJob) runDirect(i int) {
 	m0, m1 := j.cut.m.span(i/j.cut.nBlocks, j.cut.mBlocks)
 	area := g.KH * g.KW
 	if d.fits {
-		for m := m0; m < m1; m++ {
-			dst, end := j.dst[m*g.OH*g.OW:][:g.OH*g.OW], j.end.orNone(c.zeros).from(m%g.C, m*g.OH*g.OW)
-			now, w := end, c.filters[m%g.C*area:(m%g.C+1)*area]
-			if end.add != nil { // comes before the bounds
-				now = ending{}.orNone(minusZero)
-			}
-			stencilSums(&d.stencil, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, now.bias[0], now.lo, now.hi)
-			if end.add != nil {
-				end.apply(dst, 0, 1, len(dst))
-			}
-		}
+		j.runStencil(m0, m1)
 		return
 	}
 	scratch := buffers.get()
@@ -158,5 +148,26 @@ func (j *convJob) runDirect(i int) {
 		dst := j.dst[at:][:rows*g.OW]
 		d.compute(g, dst, j.x[m*g.H*g.W:(m+1)*g.H*g.W], w, pad, oy, rows)
 		j.end.from(m%g.C, at).apply(dst, 0, 1, len(dst))
+	}
+}
+
+// runStencil computes maps [m0,m1) of a depthwise convolution that has a stencil.
+// Small maps take little longer than what is done for each of them.
+func (j *convJob) runStencil(m0, m1 int) {
+	c, g, d := j.c, &j.c.g, j.c.direct
+	now := j.end.orNone(c.zeros)
+	if j.end.add != nil { // comes before the bounds
+		now = ending{}.orNone(c.zeros)
+	}
+	size, cells, area := g.OH*g.OW, g.H*g.W, g.KH*g.KW
+	for m, f := m0, m0%g.C; m < m1; m++ {
+		dst := j.dst[m*size:][:size]
+		stencilSums(&d.stencil, dst, j.x[m*cells:][:cells], c.filters[f*area:][:area], now.bias[f], now.lo, now.hi)
+		if j.end.add != nil {
+			j.end.from(f, m*size).apply(dst, 0, 1, size)
+		}
+		if f++; f == g.C {
+			f = 0
+		}
 	}
 }

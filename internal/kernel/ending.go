@@ -53,9 +53,6 @@ func (e ending) orNone(zeros []float32) ending {
 	return e
 }
 
-// minusZero is the bias of one row that changes nothing.
-var minusZero = negativeZeros(1)
-
 // from is the ending of the part of the output that begins row rows and at
 // elements further on.
 func (e ending) from(row, at int) ending {
