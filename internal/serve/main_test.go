@@ -159,7 +159,13 @@ func (r *running) post(t testing.TB, model string, body []byte, header ...string
 
 func (r *running) do(t testing.TB, method, path string, body []byte, header ...string) answered {
 	t.Helper()
-	q, err := http.NewRequestWithContext(t.Context(), method, r.rest+path, bytes.NewReader(body))
+	return r.send(t, method, path, bytes.NewReader(body), header...)
+}
+
+// send is do of a body that comes in chunks, unless its length is known.
+func (r *running) send(t testing.TB, method, path string, body io.Reader, header ...string) answered {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), method, r.rest+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,20 +106,7 @@ func TestInfer(t *testing.T) {
 			body := append([]byte(test.text), test.behind...)
 			got := answered{}
 			if test.chunk {
-				q, err := http.NewRequestWithContext(t.Context(), "POST", r.rest+"/v2/models/digits/infer", io.MultiReader(bytes.NewReader(body)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				a, err := http.DefaultClient.Do(q)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer a.Body.Close()
-				b, err := io.ReadAll(a.Body)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = answered{a.StatusCode, a.Header, b}
+				got = r.send(t, "POST", "/v2/models/digits/infer", io.MultiReader(bytes.NewReader(body)))
 			} else {
 				got = r.post(t, "digits", body, header...)
 			}
