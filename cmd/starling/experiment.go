@@ -28,6 +28,16 @@ func experimentCommand() *cobra.Command {
 	return cmd
 }
 
+// workersHere makes the folder in which workers on this machine keep their parts, and
+// returns the command that starts one.
+func workersHere(stateDir string) ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return []string{self, "worker"}, makeStateDir(stateDir)
+}
+
 func experimentFaultsCommand() *cobra.Command {
 	var c experiment.FaultsConfig
 	var asJSON bool
@@ -55,12 +65,8 @@ Faults: ` + strings.Join(experiment.FaultNames(), "; ") + `.`,
 			case c.Clients < 1 || c.Clients > coordinator.MaxConcurrency:
 				return usage(cmd, "--clients %d is not from 1 to %d", c.Clients, coordinator.MaxConcurrency)
 			}
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			c.Command = []string{self, "worker"}
-			if err := makeStateDir(c.StateDir); err != nil {
+			var err error
+			if c.Command, err = workersHere(c.StateDir); err != nil {
 				return err
 			}
 			progress := startProgress()
@@ -208,12 +214,8 @@ coordinator's live memory grew. See docs/faults.md.`,
 			case c.Clients < 1 || c.Clients > coordinator.MaxConcurrency:
 				return usage(cmd, "--clients %d is not from 1 to %d", c.Clients, coordinator.MaxConcurrency)
 			}
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			c.Command = []string{self, "worker"}
-			if err := makeStateDir(c.StateDir); err != nil {
+			var err error
+			if c.Command, err = workersHere(c.StateDir); err != nil {
 				return err
 			}
 			if !asJSON {
