@@ -118,6 +118,7 @@ func TestAuditOfLiarsAlike(t *testing.T) {
 	inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
 		silent, first, second := l.plan.WorkerOf(0, 0), l.plan.WorkerOf(0, 2), l.plan.WorkerOf(0, 3)
 		l.start(silent, first, second)
+		l.delay(time.Millisecond, l.plan.WorkerOf(0, 1)) // or the silent one may be given up by its pace
 		defer l.impostor(silent, func(*impostor, frame.Header, []float32) {}).end()
 		for _, liar := range []int{first, second} {
 			defer l.impostor(liar, func(im *impostor, h frame.Header, y []float32) {
