@@ -58,7 +58,7 @@ func TestLateDelivery(t *testing.T) {
 				l.request, l.layer, l.out = 5, c.layer, tensor.Alloc(4)
 				*l.cell(s, 0), l.asks[s].open = pending, true
 				c.h.Type, c.h.Slice = frame.Result, uint32(s)
-				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
+				l.deliver(c.m, 0, c.h, tensor.Bytes([]float32{7}))
 				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (tensor.View[float32](l.out)[0]+tensor.View[float32](l.aside[1])[0] == 7) != c.taken {
 					t.Errorf("slice %d: state %d, output %v, parity %v", s, *l.cell(s, 0), l.out, l.aside)
 				}

@@ -331,7 +331,7 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 			(corrupt.Header.Type == frame.Result || corrupt.Header.Type == frame.Failed) {
 			markDamaged.Pass()
 			c.damaged.Add(1)
-			c.result(m, corrupt.Header, nil)
+			c.result(m, conn, corrupt.Header, nil)
 			continue
 		}
 		if err != nil {
@@ -339,14 +339,14 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 		}
 		switch h.Type {
 		case frame.Result:
-			c.result(m, h, payload)
+			c.result(m, conn, h, payload)
 		case frame.Failed:
 			if len(payload) > 0 { // else because it was cancelled
 				markFailed.Pass()
 				c.say(&m.lines, slog.LevelWarn, "worker could not compute", "worker", m.name, "request", h.Request, "layer", h.Layer,
 					"cause", frame.Reason(string(payload)))
 			}
-			c.result(m, h, nil)
+			c.result(m, conn, h, nil)
 		case frame.Want:
 			if err := c.sendShard(m, conn, h.Layer, int64(h.Request)); err != nil {
 				return err
@@ -365,11 +365,15 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 
 // result hands a worker's result to its request; without payload it won't come.
 // What answers an ask that was given up says that the worker has caught up by it.
-func (c *Coordinator) result(m *member, h frame.Header, payload []byte) {
+// Nothing counts of a connection that the worker has left for another.
+func (c *Coordinator) result(m *member, conn *link.Conn, h frame.Header, payload []byte) {
 	c.mu.Lock()
-	l, behind := c.calls[h.Request], m.behind
+	l, behind, version, current := c.calls[h.Request], m.behind, m.version, m.conn == conn
 	c.mu.Unlock()
-	if l != nil && l.deliver(m, h, payload) || h.Layer >= uint32(len(c.plan.Layers)) {
+	if !current {
+		return
+	}
+	if l != nil && l.deliver(m, version, h, payload) || h.Layer >= uint32(len(c.plan.Layers)) {
 		return
 	}
 	layer := &c.plan.Layers[h.Layer]
