@@ -263,15 +263,21 @@ func (l *call) send(a int, extra bool) bool {
 	return l.sendTo(a, extra)
 }
 
-// sendTo sends ask number a to its worker, if that can take it at once; extra is
-// said of it.
+// sendTo sends ask number a to its worker, once, if that can take it at once; extra
+// is said of it.
 func (l *call) sendTo(a int, extra bool) bool {
 	c := l.c
 	layer := &c.plan.Layers[l.layer]
 	l.mu.Lock()
-	s, m := l.asks[a].slice, l.asks[a].worker
-	l.asks[a].tried, l.asks[a].extra = true, extra
+	p := &l.asks[a]
+	s, m, sent := p.slice, p.worker, p.conn != nil
+	if !sent {
+		p.tried, p.extra = true, extra
+	}
 	l.mu.Unlock()
+	if sent { // and may have come already
+		return false
+	}
 	c.mu.Lock()
 	conn, behind, version := m.conn, m.behind, m.version
 	ready := m.ready && m.shard == layer.Workers[s] && !m.quarantined.Load()
@@ -282,7 +288,7 @@ func (l *call) sendTo(a int, extra bool) bool {
 	blocks := layer.Blocks(s)
 	l.mu.Lock() // before sending: the result may be quick
 	l.answer.FLOPs += layer.Work(s).FLOPs
-	p := &l.asks[a]
+	p = &l.asks[a]
 	p.conn, p.version, p.behind, p.sent, p.prompt, p.open, p.left = conn, version, behind, time.Now(), m.trust.full(), true, blocks
 	for b := range blocks {
 		*l.cell(a, b) = pending

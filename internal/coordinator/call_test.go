@@ -1,10 +1,12 @@
 package coordinator
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"starling/internal/frame"
 	"starling/internal/graph"
+	"starling/internal/link"
 	"starling/internal/plan"
 	"starling/internal/tensor"
 )
@@ -14,23 +16,7 @@ import (
 // Nothing but a reader that is held up at that very point shows it, so the
 // point is played here.
 func TestLateDelivery(t *testing.T) {
-	g := &graph.Graph{
-		Opset:     13,
-		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1}}}},
-		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1)},
-		Nodes: []*graph.Node{
-			{Name: "a", Op: "MatMul", Inputs: []string{"x", "w"}, Outputs: []string{"y"}},
-			{Name: "b", Op: "MatMul", Inputs: []string{"y", "w"}, Outputs: []string{"z"}},
-		},
-		Outputs: []string{"z"},
-	}
-	if err := g.Prepare(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.New(g, plan.Options{Data: 1, Parity: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := twoDense(t)
 	w := &member{}
 	for _, c := range []struct {
 		name  string
@@ -65,4 +51,50 @@ func TestLateDelivery(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Scatter sends to those who lag after all where nobody else can answer. Meanwhile
+// a worker that was sent its slice may have answered, and begun to lag: played here
+// as in TestLateDelivery. It is not asked again, else its result would count as two.
+func TestAskedOnce(t *testing.T) {
+	p := twoDense(t)
+	here, there := link.Pipe(link.Config{})
+	defer here.Close()
+	defer there.Close()
+	w := &member{conn: here, ready: true, behind: new(atomic.Int32)}
+	l := &call{
+		c: &Coordinator{plan: p, paces: make([]pace, 2)}, holders: []*member{w, w}, changed: make(chan struct{}, 1),
+		request: 5, out: tensor.Alloc(4), answer: &Answer{}, inputs: []input{{sent: link.NewPayload(4)}},
+	}
+	defer l.inputs[0].sent.Release()
+	l.prepare(&p.Layers[0])
+	if !l.sendTo(0, false) {
+		t.Fatal("not sent")
+	}
+	l.deliver(w, 0, frame.Header{Type: frame.Result, Request: 5}, tensor.Bytes([]float32{7}))
+	if l.sendTo(0, false) || *l.cell(0, 0) != arrived || l.asks[0].open || l.missing != 0 || l.have[0] != 1 {
+		t.Errorf("sent again: state %d, %d missing, %d there", *l.cell(0, 0), l.missing, l.have[0])
+	}
+}
+
+func twoDense(t *testing.T) *plan.Plan {
+	t.Helper()
+	g := &graph.Graph{
+		Opset:     13,
+		Inputs:    []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1, 1}}}},
+		Constants: map[string]*tensor.Tensor{"w": tensor.New(tensor.Float32, 1, 1)},
+		Nodes: []*graph.Node{
+			{Name: "a", Op: "MatMul", Inputs: []string{"x", "w"}, Outputs: []string{"y"}},
+			{Name: "b", Op: "MatMul", Inputs: []string{"y", "w"}, Outputs: []string{"z"}},
+		},
+		Outputs: []string{"z"},
+	}
+	if err := g.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, plan.Options{Data: 1, Parity: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
