@@ -11,6 +11,7 @@ import (
 // standing says how the blocks of a layer stand.
 type standing struct {
 	short    bool // of some, fewer than k results are there
+	failed   bool // it was tried to compute such a one here, in vain
 	writing  bool // of all those, results that are being written complete k
 	hopeless bool // of some, fewer than k will be there
 	tight    bool // of some, a data result is lost and just k will be there
@@ -25,7 +26,7 @@ func (l *call) count(layer *plan.Layer) (n standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := layer.K()
-	n.all, n.complete, n.writing = true, true, true
+	n.all, n.complete, n.writing, n.failed = true, true, true, l.failure != nil
 	for b := range l.blocks {
 		have, busy, open, soon, gone := 0, 0, 0, 0, 0
 		for u := range layer.Results() {
@@ -112,6 +113,8 @@ func (l *call) gather(ctx context.Context, layer int, begin time.Time) error {
 				return nil
 			}
 		case n.writing: // and says when it is done
+		case n.failed: // what no worker can compute either
+			return l.lostError(layer)
 		case n.hopeless || g.due(n, now):
 			if err := ctx.Err(); err != nil {
 				return err

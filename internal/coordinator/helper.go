@@ -78,7 +78,6 @@ func (h *helper) compute(l *call) bool {
 	switch {
 	case l.turn != turn || l.layer == none: // settled without
 	case err != nil:
-		l.helping = never
 		l.failure = fmt.Errorf("compute slice %d of layer %s here: %w", j, layer.Node, err)
 		l.notify()
 		return false

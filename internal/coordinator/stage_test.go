@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"starling/internal/coordinator"
+	"starling/internal/frame"
 	"starling/internal/graph"
+	"starling/internal/link"
 	"starling/internal/plan"
 	"starling/internal/tensor"
 	"starling/internal/wire"
@@ -209,6 +211,42 @@ func TestStageOfAWrongIndex(t *testing.T) {
 			case c.says == "" && (err != nil || !same(a.Outputs, l.local(t, in)) || len(a.Recomputed) != 0):
 				t.Errorf("%v: %v, %+v", c.in, err, a)
 			}
+		}
+	})
+}
+
+// Nor does it help to wait for workers that say nothing: what cannot be computed here
+// cannot be computed by them.
+func TestStageOfAWrongIndexAndSilentWorkers(t *testing.T) {
+	b := newBuilder(3)
+	b.g.Inputs[0].Type = tensor.Int64
+	b.node("Gather", nil, b.whole(5, 4), b.last)
+	inLab(t, front(t, b.graph(), "Gather", 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+		l.start(0, 1)
+		for i := range 2 {
+			conn, there := link.Pipe(link.Config{})
+			defer conn.Close()
+			if err := l.c.Attach(there); err != nil {
+				t.Fatal(err)
+			}
+			hello := &frame.HelloInfo{Version: frame.Protocol, ID: fmt.Sprint(i), Name: fmt.Sprintf("w%d", i+1)}
+			if err := conn.SendInfo(t.Context(), frame.Hello, hello); err != nil {
+				t.Fatal(err)
+			}
+			conn.TrySend(frame.Header{Type: frame.Ready}, nil)
+			go func() {
+				for err := error(nil); err == nil; {
+					_, _, err = conn.Receive()
+				}
+			}()
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		begin := time.Now()
+		err := l.c.Infer(ctx, []*tensor.Tensor{tensor.FromSlice([]int64{0, 5, 2}, 3)}, new(coordinator.Answer))
+		if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "index") || took > 6*time.Second {
+			t.Errorf("%v after %v", err, took)
 		}
 	})
 }
