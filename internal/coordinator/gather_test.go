@@ -203,6 +203,24 @@ func TestAlwaysLast(t *testing.T) {
 	}
 }
 
+// Nor is one late that was on trial when its connection ended, once it is back.
+func TestTrialEndsWithConnection(t *testing.T) {
+	const each = 10 * time.Millisecond
+	inLab(t, model(t, "dense", 1, 4, 1), coordinator.Config{}, func(t *testing.T, l *lab) {
+		l.start()
+		l.delay(each, l.all()...)
+		l.delay(each+4*time.Millisecond, 0)
+		for range 20 {
+			if l.infer(); l.c.Status()[0].State != coordinator.Ready {
+				t.Fatalf("%+v", l.c.Status()[0])
+			}
+			l.machines[0].conn.Close()
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+	})
+}
+
 // A negative Grace takes the first k strictly.
 func TestWithoutGrace(t *testing.T) {
 	const each = 10 * time.Millisecond

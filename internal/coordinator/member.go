@@ -308,6 +308,7 @@ func (c *Coordinator) seat(hello frame.HelloInfo, conn *link.Conn) (m *member, o
 		m.version = math.MaxUint64 // the first Assign is number 0
 		m.behind = new(atomic.Int32)
 		m.trust.renew()
+		m.trial.reset()
 		m.late.Store(false)
 		if m.place != none {
 			m.shard = m.place
