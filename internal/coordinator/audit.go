@@ -218,7 +218,6 @@ func (l *call) examine(layer int, out, x []byte) error {
 	for _, v := range tensor.View[float32](x) {
 		most = max(most, math.Abs(float64(v)))
 	}
-	factor := code.Tolerance(pl.Linear.Cols) * most
 	for b := range pl.MostBlocks() {
 		pieces := pl.Pieces(b)
 		for i := range pieces {
@@ -236,7 +235,7 @@ func (l *call) examine(layer int, out, x []byte) error {
 				inner = len(a.syndromes[0])
 				first += i % (pieces / pl.Linear.Outer)
 			}
-			a.see(code, inner, first, norms, factor, most)
+			a.see(code, pl.Linear.Cols, inner, first, norms, most)
 		}
 	}
 	return nil
@@ -276,14 +275,15 @@ func (l *call) examineIntegers(layer int, out []byte) {
 }
 
 // see has the check see what syndromes there are; first is the row that they
-// begin with.
-func (a *auditor) see(code parity.Code, inner, first int, norms [][]float64, factor, most float64) {
+// begin with, of weights cols long.
+func (a *auditor) see(code parity.Code, cols, inner, first int, norms [][]float64, most float64) {
+	factor := code.Tolerance(cols) * most
 	for row := range len(a.syndromes[0]) / inner {
 		var values, tolerance [parity.MaxParity]float64
 		overflow, suspicious := false, false
 		for p := range code.R() {
 			norm := norms[p][first+row]
-			tolerance[p] = factor * norm
+			tolerance[p] = factor*norm + code.Underflow(cols, float64(cols)*most+norms[0][first+row])
 			// Neither result nor syndrome is beyond twice this.
 			overflow = overflow || !(4*most*norm < math.MaxFloat32)
 			suspicious = suspicious || beyond(a.syndromes[p][row*inner:(row+1)*inner], tolerance[p])

@@ -179,3 +179,24 @@ func TestAuditInVainWaitsForNobody(t *testing.T) {
 		})
 	}
 }
+
+// Sums that are subnormal are rounded by more than their size tells: nobody is
+// blamed for that, however small a client's numbers are.
+func TestAuditOfSmallNumbers(t *testing.T) {
+	for _, split := range []string{plan.Auto, plan.Spatial} {
+		p := prepareBy(t, normalLayer("conv", 1), plan.Options{Data: 3, Parity: 2, Split: split})
+		inLab(t, p, coordinator.Config{Audit: 1}, func(t *testing.T, l *lab) {
+			l.start()
+			for _, size := range []float32{0x1p-126, 0x1p-138, 0x1p-149} {
+				in, _ := l.request(t, l.r)
+				for i := range in[0].F32() {
+					in[0].F32()[i] *= size
+				}
+				var a coordinator.Answer
+				if err := l.c.Infer(context.Background(), in, &a); err != nil || len(a.Wrong) != 0 || !same(a.Outputs, p.local(t, in)) {
+					t.Errorf("%s, numbers of %g: %v, found %v", split, size, err, a.Wrong)
+				}
+			}
+		})
+	}
+}

@@ -14,7 +14,7 @@ import (
 // chain of k fused multiply-adds adds at most γ_k of all that it adds up, which
 // is at most 2(1+γ_K)(1+2u)·Σ|G[p,i]|·T_i. So healthy results give
 //
-//	|syndrome| ≤ Tolerance(K) · Σ_i |G[p,i]|·T_i
+//	|syndrome| ≤ Tolerance(K) · Σ_i |G[p,i]|·T_i + Underflow(K, Σ|x|)
 //
 // as long as nothing overflows.
 func (c Code) Syndrome(dst, result []float32, p int, data [][]float32) {
@@ -31,6 +31,16 @@ func (c Code) Syndrome(dst, result []float32, p int, data [][]float32) {
 func (c Code) Tolerance(cols int) float64 {
 	gK := gamma(cols)
 	return (gK*(2+2*u) + u*(1+1.0/(1<<20)) + 2*gamma(c.k)*(1+gK)*(1+2*u)) * (1 + 1.0/(1<<10))
+}
+
+// Underflow is what roundings of subnormal numbers add to Syndrome's bound, for rows
+// of that length: each is off by 2^-150 at most, however small what it rounds (Higham,
+// section 2.1). There are K in each data result, which takes part |G[p,i]| ≤ 2 times,
+// K in the parity result and k in the chain. Each weight of the parity was rounded too:
+// sum is at least that of all |x|, by which they are multiplied, or, where inputs are
+// combined, of all |w|. The factor 2 is for the later roundings of such errors.
+func (c Code) Underflow(cols int, sum float64) float64 {
+	return 2 * 0x1p-150 * (float64(cols)*float64(2*c.k+1) + sum + float64(c.k))
 }
 
 // Check finds out from syndromes whether a result is wrong, and which one. It

@@ -40,10 +40,10 @@
 //
 //	|decoded − computed| ≤ (γ_K + γ_k + 2u)·(1+2^-9)·Σ_i A_i·T_i + γ_K·T_l
 //
-// as long as nothing overflows float32, which Recover reports, and for
-// K ≤ 2^13 (where the products of small terms stay below the factor);
-// Solution.Bound evaluates the sum without that restriction. With one loss and
-// the first parity, A_l = 1 and every other A_i = 2.
+// as long as nothing overflows float32, which Recover reports, or becomes
+// subnormal, and for K ≤ 2^13 (where the products of small terms stay below the
+// factor); Solution.Bound evaluates the sum without that last restriction. With
+// one loss and the first parity, A_l = 1 and every other A_i = 2.
 package parity
 
 import (
