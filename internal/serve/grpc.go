@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +74,6 @@ type call struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	control *http.ResponseController
-	buffer  *[]byte // the message, then the answer's
 }
 
 // GRPCHandler answers gRPC's requests, which come over HTTP/2.
@@ -125,12 +122,7 @@ func (s *Server) GRPCHandler() http.Handler {
 
 // serveCall has a call answered and says how it ended.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, answer method) {
-	buffer, ok := s.buffers.Get().(*[]byte)
-	if !ok {
-		buffer = new([]byte)
-	}
-	defer s.buffers.Put(buffer)
-	c := &call{w, r, http.NewResponseController(w), buffer}
+	c := &call{w, r, http.NewResponseController(w)}
 	h := w.Header()
 	h.Set("Content-Type", "application/grpc")
 	h["Trailer"] = []string{"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin"}
@@ -183,52 +175,57 @@ func parseTimeout(s string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-// receive takes the call's message, of most bytes at most, into the buffer.
-func (c *call) receive(most int) error {
-	var head [prefix]byte
-	if err := c.read(head[:]); err != nil {
+// receive has the call's message, of most bytes at most, read.
+func (c *call) receive(most int, read func(message []byte) error) (err error) {
+	b := takeBuffer()
+	defer buffers.Put(b)
+	if err := c.read(b, prefix); err != nil {
 		return err
 	}
-	length := binary.BigEndian.Uint32(head[1:])
+	compressed, length := (*b)[0], binary.BigEndian.Uint32((*b)[1:])
 	switch {
-	case head[0] != 0:
+	case compressed != 0:
 		return &refusal{http.StatusUnsupportedMediaType, "compressed messages are not supported: send them as they are"}
 	case uint64(length) > uint64(most):
 		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("a message of %d bytes, larger than any needs: %d", length, most)}
 	}
-	*c.buffer = slices.Grow((*c.buffer)[:0], int(length))[:length]
-	if err := c.read(*c.buffer); err != nil {
+	if err := c.read(b, int(length)); err != nil {
 		return err
 	}
 	// Computing has the time that the client gives it.
-	return c.control.SetReadDeadline(time.Time{})
+	if err := c.control.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return read(*b)
 }
 
-func (c *call) read(b []byte) error {
-	_, err := io.ReadFull(c.r.Body, b)
+// read reads n bytes into b.
+func (c *call) read(b *[]byte, n int) (err error) {
+	*b, err = readAll((*b)[:0], c.r.Body, n)
 	switch ended := c.r.Context().Err(); {
-	case err == nil:
+	case err == nil && len(*b) == n:
 		return nil
 	case ended != nil:
 		return ended
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return bad("the call ends within its message")
+	case err == nil:
+		err = io.ErrUnexpectedEOF
 	}
-	return err
+	return unread(err, "its message")
 }
 
 // send sends the answer.
 func (c *call) send(m proto.Message) error {
-	b, err := proto.MarshalOptions{}.MarshalAppend(append((*c.buffer)[:0], make([]byte, prefix)...), m)
-	if err != nil {
+	b := takeBuffer()
+	defer buffers.Put(b)
+	var err error
+	if *b, err = (proto.MarshalOptions{}).MarshalAppend(append(*b, make([]byte, prefix)...), m); err != nil {
 		return err
 	}
-	*c.buffer = b
-	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-prefix))
+	binary.BigEndian.PutUint32((*b)[1:], uint32(len(*b)-prefix))
 	if err := c.control.SetWriteDeadline(time.Now().Add(bodyTime)); err != nil {
 		return err
 	}
-	_, _ = c.w.Write(b) // who has hung up need not be told
+	_, _ = c.w.Write(*b) // who has hung up need not be told
 	return nil
 }
 
@@ -239,12 +236,15 @@ func ask[Q any, P interface {
 }](answer func(P) (proto.Message, error),
 ) method {
 	return func(c *call) error {
-		if err := c.receive(maxAsk); err != nil {
-			return err
-		}
 		q := P(new(Q))
-		if err := proto.Unmarshal(*c.buffer, q); err != nil {
-			return bad("%v", err)
+		err := c.receive(maxAsk, func(message []byte) error {
+			if err := proto.Unmarshal(message, q); err != nil {
+				return bad("%v", err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		a, err := answer(q)
 		if err != nil {
@@ -274,18 +274,15 @@ func (s *Server) inferMessage(c *call) error {
 		return err
 	}
 	defer s.leave()
-	if err := c.receive(s.message); err != nil {
+	var q *request
+	err := c.receive(s.message, func(message []byte) (err error) {
+		q, err = s.readMessage(message)
 		return err
-	}
-	m, err := s.addressee(*c.buffer)
+	})
 	if err != nil {
 		return err
 	}
-	q := m.take()
-	defer m.give(q)
-	if err := q.readMessage(*c.buffer); err != nil {
-		return err
-	}
+	defer q.model.give(q)
 	if err := q.infer(c.r.Context()); err != nil {
 		return err
 	}

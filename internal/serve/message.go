@@ -94,6 +94,19 @@ func (s *Server) addressee(b []byte) (*model, error) {
 
 // readMessage reads a ModelInferRequest. The error is a *refusal or an
 // *engine.InputError.
+func (s *Server) readMessage(b []byte) (*request, error) {
+	m, err := s.addressee(b)
+	if err != nil {
+		return nil, err
+	}
+	q := m.take()
+	if err := q.readMessage(b); err != nil {
+		m.give(q)
+		return nil, err
+	}
+	return q, nil
+}
+
 func (q *request) readMessage(b []byte) error {
 	inputs := 0
 	err := fields(b, func(f *field) (err error) {

@@ -3,7 +3,9 @@ package serve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +16,7 @@ import (
 
 // Said of every model.
 const (
-	platform     = "onnx_starling"
+	platform     = "onnx_onnxv1" // of the protocol's list, for models in ONNX
 	modelVersion = "1"
 )
 
@@ -71,10 +73,7 @@ func (m *model) take() *request {
 		return q
 	default:
 	}
-	q := &request{model: m}
-	for _, in := range m.Inputs {
-		q.inputs = append(q.inputs, tensor.New(in.Type, in.Shape...))
-	}
+	q := &request{model: m, inputs: make([]*tensor.Tensor, len(m.Inputs))}
 	q.reset()
 	return q
 }
@@ -93,7 +92,11 @@ func (q *request) infer(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, q.timeout)
 		defer cancel()
 	}
-	return q.model.Flock.Infer(ctx, q.inputs, &q.answer)
+	err := q.model.Flock.Infer(ctx, q.inputs, &q.answer)
+	if q.timeout > 0 && errors.Is(err, context.DeadlineExceeded) {
+		return &refusal{http.StatusGatewayTimeout, fmt.Sprintf("not computed within the time that the request gives, %v", q.timeout)}
+	}
+	return err
 }
 
 // maxDecoded is how long the text of decoded may be: a header has its limits too.

@@ -1,11 +1,14 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"starling/internal/coordinator"
@@ -18,10 +21,8 @@ import (
 // model's next ones.
 type request struct {
 	model  *model
-	inputs []*tensor.Tensor // in the model's order, filled by reading
+	inputs []*tensor.Tensor // in the model's order, filled by reading; nil before any had it
 	answer coordinator.Answer
-	text   []byte // of the request in JSON
-	head   []byte // of the answer in JSON
 
 	id      string
 	timeout time.Duration // 0 for none
@@ -64,32 +65,13 @@ func (q *request) read(r io.Reader, textBytes int) error {
 	if textBytes > q.model.text {
 		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes of JSON: a request to model %q has %d at most", textBytes, q.model.Name, q.model.text)}
 	}
-	var err error
-	if textBytes < 0 {
-		q.text, err = readAll(q.text[:0], r, q.model.text)
-	} else {
-		q.text = slices.Grow(q.text[:0], textBytes)[:textBytes]
-		_, err = io.ReadFull(r, q.text)
-	}
-	switch {
-	case errors.Is(err, errTooLong):
-		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("a request to model %q has %d bytes at most", q.model.Name, q.model.text)}
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return bad("the request ends within its JSON")
-	case err != nil:
-		return err
-	}
-	if err := q.parse(); err != nil {
+	if err := q.readText(r, textBytes); err != nil {
 		return err
 	}
 	for _, i := range q.behind {
 		in := q.inputs[i]
-		_, err := io.ReadFull(r, in.Data)
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return bad("input %q: the request ends within its %d bytes of binary data", q.model.Inputs[i].Name, len(in.Data))
-		case err != nil:
-			return err
+		if _, err := io.ReadFull(r, in.Data); err != nil {
+			return unread(err, fmt.Sprintf("the %d bytes of input %q", len(in.Data), q.model.Inputs[i].Name))
 		}
 		if err := checkBools(in); err != nil {
 			return bad("input %q: %v", q.model.Inputs[i].Name, err)
@@ -99,35 +81,72 @@ func (q *request) read(r io.Reader, textBytes int) error {
 	if n, err := io.ReadFull(r, more[:]); n > 0 {
 		return bad("the request has bytes behind its inputs")
 	} else if !errors.Is(err, io.EOF) {
-		return err
+		return unread(err, "its end")
 	}
 	return nil
 }
 
-var errTooLong = errors.New("too long")
-
-// readAll appends all of r, which grows as bytes come.
-func readAll(b []byte, r io.Reader, most int) ([]byte, error) {
-	for {
-		if len(b) == cap(b) {
-			b = slices.Grow(b, 1<<10)
+// readText reads the JSON, whose memory others have again when it is understood.
+func (q *request) readText(r io.Reader, textBytes int) (err error) {
+	b := takeBuffer()
+	defer buffers.Put(b)
+	if textBytes >= 0 {
+		if *b, err = readAll(*b, r, textBytes); err == nil && len(*b) < textBytes {
+			err = io.ErrUnexpectedEOF
 		}
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		switch {
-		case len(b) > most:
-			return b, errTooLong
-		case errors.Is(err, io.EOF):
+	} else if *b, err = readAll(*b, r, q.model.text+1); len(*b) > q.model.text {
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("a request to model %q has %d bytes at most", q.model.Name, q.model.text)}
+	}
+	if err != nil {
+		return unread(err, "its JSON")
+	}
+	return q.parse(*b)
+}
+
+// unread is what to say when a request cannot be read: its client's fault, who may
+// also have hung up or have been too slow.
+func unread(err error, within string) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return bad("the request ends within %s", within)
+	}
+	return bad("the request cannot be read, within %s: %v", within, err)
+}
+
+// buffers are memory for the texts of requests and answers, and for gRPC's messages.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// takeBuffer gives an empty one, which is put back into buffers.
+func takeBuffer() *[]byte {
+	b := buffers.Get().(*[]byte)
+	*b = (*b)[:0]
+	return b
+}
+
+// readAll appends r to b, up to its end or most bytes. b grows as they come: what a
+// client only says it will send takes no memory.
+func readAll(b []byte, r io.Reader, most int) ([]byte, error) {
+	for most -= len(b); most > 0; {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, min(most, max(len(b), 4<<10)))
+		}
+		n, err := r.Read(b[len(b):min(cap(b), len(b)+most)])
+		b, most = b[:len(b)+n], most-n
+		if errors.Is(err, io.EOF) {
 			return b, nil
-		case err != nil:
+		}
+		if err != nil {
 			return b, err
 		}
 	}
+	return b, nil
 }
 
-// parse understands the JSON in q.text.
-func (q *request) parse() error {
-	s := &scanner{b: q.text}
+// parse understands a request's JSON.
+func (q *request) parse(text []byte) error {
+	s := &scanner{b: text}
 	allBinary, inputs := false, false
 	err := s.object(func(key string) (err error) {
 		switch key {
@@ -281,6 +300,9 @@ func (q *request) claim(name, datatype string, shape tensor.Shape) (int, error) 
 		return 0, &engine.InputError{Name: name, Want: describe(want.Info), Got: fmt.Sprintf("%.20s %v", datatype, shape)}
 	}
 	q.given[i] = true
+	if q.inputs[i] == nil {
+		q.inputs[i] = tensor.New(want.Type, want.Shape...)
+	}
 	return i, nil
 }
 

@@ -2,10 +2,14 @@ package serve
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -162,6 +166,34 @@ func TestReadAllocates(t *testing.T) {
 		})
 		if n > 16 { // names and what parses them, whatever the size
 			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+}
+
+// TestAnnounced has clients say how much they will send, and send hardly any of it:
+// that takes hardly any memory.
+func TestAnnounced(t *testing.T) {
+	m := newModel(Model{
+		Name:   "large",
+		Inputs: []graph.Value{{Name: "x", Info: graph.Info{Type: tensor.Float32, Shape: tensor.Shape{1 << 24}}}},
+	})
+	for name, read := range map[string]func(few io.Reader) error{
+		"REST": func(few io.Reader) error { return m.take().read(few, m.text) },
+		"gRPC": func(few io.Reader) error {
+			head := binary.BigEndian.AppendUint32([]byte{0}, uint32(m.message))
+			c := &call{r: &http.Request{Body: io.NopCloser(io.MultiReader(bytes.NewReader(head), few))}}
+			return c.receive(m.message, func([]byte) error { return nil })
+		},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := read(strings.NewReader("{"))
+		runtime.ReadMemStats(&after)
+		if status, _ := explain(err); status != 400 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+			t.Errorf("%s: took %d bytes for one", name, took)
 		}
 	}
 }

@@ -168,7 +168,9 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) error {
 
 // write writes the answer.
 func (q *request) write(w http.ResponseWriter) error {
-	binary, err := q.describeAnswer()
+	head := takeBuffer()
+	defer buffers.Put(head)
+	binary, err := q.describeAnswer(head)
 	if err != nil {
 		return err
 	}
@@ -177,12 +179,12 @@ func (q *request) write(w http.ResponseWriter) error {
 		h.Set(headerDecoded, decoded)
 	}
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(q.head)+binary))
+	h.Set("Content-Length", strconv.Itoa(len(*head)+binary))
 	if binary > 0 {
 		h.Set("Content-Type", "application/octet-stream")
-		h.Set(headerText, strconv.Itoa(len(q.head)))
+		h.Set(headerText, strconv.Itoa(len(*head)))
 	}
-	if _, err := w.Write(q.head); err != nil {
+	if _, err := w.Write(*head); err != nil {
 		return nil //nolint:nilerr // nobody is there to be told
 	}
 	for _, wanted := range q.wanted {
@@ -197,8 +199,8 @@ func (q *request) write(w http.ResponseWriter) error {
 
 // describeAnswer makes the JSON of the answer, and says how many bytes of outputs
 // stand behind it.
-func (q *request) describeAnswer() (binary int, err error) {
-	b := q.head[:0]
+func (q *request) describeAnswer(head *[]byte) (binary int, err error) {
+	b := *head
 	b = append(b, `{"model_name":`...)
 	b = append(b, q.model.name...)
 	b = append(b, `,"model_version":"`+modelVersion+`"`...)
@@ -226,12 +228,12 @@ func (q *request) describeAnswer() (binary int, err error) {
 			continue
 		}
 		if b, err = appendElements(append(b, `],"data":`...), out); err != nil {
-			return 0, fmt.Errorf("output %q: %w", q.model.Outputs[wanted.output].Name, err)
+			return 0, bad("output %q: %v", q.model.Outputs[wanted.output].Name, err)
 		}
 		b = append(b, '}')
 	}
 	b = append(b, "]}"...)
-	q.head = b
+	*head = b
 	return binary, nil
 }
 

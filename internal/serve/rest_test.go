@@ -35,7 +35,7 @@ func TestMetadata(t *testing.T) {
 		{"GET", "/v2/", 200, `{"name":"starling","version":"v7","extensions":["binary_tensor_data"]}`},
 		{"GET", "/v2/health/live", 200, `{"live":true}`},
 		{"GET", "/v2/health/ready", 200, `{"ready":true}`},
-		{"GET", "/v2/models/digits", 200, `{"name":"digits","versions":["1"],"platform":"onnx_starling","inputs":[{"name":"input","datatype":"FP32","shape":[1,1,28,28]}],"outputs":[{"name":"logits","datatype":"FP32","shape":[1,10]}]}`},
+		{"GET", "/v2/models/digits", 200, `{"name":"digits","versions":["1"],"platform":"onnx_onnxv1","inputs":[{"name":"input","datatype":"FP32","shape":[1,1,28,28]}],"outputs":[{"name":"logits","datatype":"FP32","shape":[1,10]}]}`},
 		{"GET", "/v2/models/digits/versions/1/ready", 200, `{"name":"digits","ready":true}`},
 		{"GET", "/v2/models/digits/versions/2", 404, `{"error":"model \"digits\" has no version \"2\", only 1"}`},
 		{"GET", "/v2/models/dogs/ready", 404, `{"error":"there is no model \"dogs\""}`},
@@ -259,7 +259,7 @@ func TestBadRequests(t *testing.T) {
 		{"deep", `{"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "", 400, `nested more than 64 deep`},
 		{"behind the end", `{"inputs":[]}x`, "", 400, `want the end, got 'x'`},
 		{"other size", shaped(`"parameters":{"binary_data_size":4}`), fmt.Sprint(len(shaped(`"parameters":{"binary_data_size":4}`))), 400, `input "input": want 3136 bytes for FP32 [1,1,28,28], got binary_data_size 4`},
-		{"bytes missing", shaped(`"parameters":{"binary_data_size":3136}`) + "abc", fmt.Sprint(len(shaped(`"parameters":{"binary_data_size":3136}`))), 400, `input "input": the request ends within its 3136 bytes of binary data`},
+		{"bytes missing", shaped(`"parameters":{"binary_data_size":3136}`) + "abc", fmt.Sprint(len(shaped(`"parameters":{"binary_data_size":3136}`))), 400, `the request ends within the 3136 bytes of input "input"`},
 		{"JSON missing", `{}`, "30", 400, `the request ends within its JSON`},
 		{"no length", `{}`, "x", 400, `Inference-Header-Content-Length "x" is no number of bytes`},
 		{"long JSON", `{}`, "2000000000", 413, `2000000000 bytes of JSON: a request to model "digits" has 90624 at most`},
@@ -279,6 +279,28 @@ func TestBadRequests(t *testing.T) {
 	}
 	if got := r.post(t, "digits", nil, "Content-Encoding", "gzip"); got.status != 415 {
 		t.Errorf("gzip: %d %s", got.status, got.body)
+	}
+	if got := r.post(t, "digits", []byte(zeros+`,"parameters":{"timeout":1}}`)); got.status != 504 || !bytes.Contains(got.body, []byte("within the time that the request gives, 1µs")) {
+		t.Errorf("no time: %d %s", got.status, got.body)
+	}
+	text := shaped(`"parameters":{"binary_data_size":3136}`)
+	if got := r.post(t, "digits", append([]byte(text), bytes.Repeat([]byte{0xff}, 3136)...), headerText, strconv.Itoa(len(text))); got.status != 400 || !bytes.Contains(got.body, []byte("ask for it as binary data")) {
+		t.Errorf("an answer of NaN: %d %s", got.status, got.body)
+	}
+}
+
+// TestBrokenBody sends a body that HTTP cannot read: the client's fault.
+func TestBrokenBody(t *testing.T) {
+	r := run(t, Config{}, digitModel(t, flock.Config{}))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.rest, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nno length\r\n")
+	answer, err := io.ReadAll(conn)
+	if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) || !bytes.Contains(answer, []byte("the request cannot be read, within its JSON: ")) {
+		t.Errorf("%s (%v)", answer, err)
 	}
 }
 

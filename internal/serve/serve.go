@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -62,12 +61,10 @@ type Model struct {
 
 // Server serves models. Its methods may be called from any goroutine.
 type Server struct {
-	cfg    Config
-	models map[string]*model
-	places chan struct{} // one taken by each request that is under way
-	// Of gRPC: bytes of a message at most, and memory for them.
-	message int
-	buffers sync.Pool
+	cfg     Config
+	models  map[string]*model
+	places  chan struct{} // one taken by each request that is under way
+	message int           // bytes at most of one of gRPC
 }
 
 // New makes a server of models, which the caller closes when it has ended.
@@ -108,6 +105,7 @@ func (s *Server) Run(ctx context.Context, rest, rpc net.Listener) error {
 	servers[1].WriteTimeout = 0
 	servers[1].Protocols = new(http.Protocols)
 	servers[1].Protocols.SetUnencryptedHTTP2(true)
+	servers[1].Protocols.SetHTTP1(true) // to say that this is not REST's address
 	// One client may have all places, and is told that there are no more.
 	servers[1].HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: s.cfg.Requests + moreStreams, SendPingTimeout: idleTime, PingTimeout: bodyTime}
 	served := make(chan error, len(servers))
