@@ -91,7 +91,8 @@ func (s *scanner) sequence(begin, end byte, element func(i int) error) error {
 // array calls element for each, which must take it.
 func (s *scanner) array(element func(i int) error) error { return s.sequence('[', ']', element) }
 
-// object calls field for each, which must take its value.
+// object calls field for each, which must take its value. One that is null is as if
+// it were not there, as some clients say so.
 func (s *scanner) object(field func(key string) error) error {
 	return s.sequence('{', '}', func(int) error {
 		key, err := s.text()
@@ -100,6 +101,9 @@ func (s *scanner) object(field func(key string) error) error {
 		}
 		if err := s.expect(':'); err != nil {
 			return err
+		}
+		if s.next() == 'n' {
+			return s.skip(0)
 		}
 		return field(key)
 	})
@@ -139,16 +143,25 @@ func (s *scanner) text() (string, error) {
 }
 
 // token takes a number or a name: all up to what must follow one.
-func (s *scanner) token() []byte {
+func (s *scanner) token() ([]byte, error) {
 	s.next()
 	begin := s.i
-	for ; s.i < len(s.b); s.i++ {
-		switch s.b[s.i] {
-		case ',', ']', '}', ':', ' ', '\t', '\n', '\r', '[', '{', '"':
-			return s.b[begin:s.i]
-		}
+	for s.i < len(s.b) && !ends(s.b[s.i]) {
+		s.i++
 	}
-	return s.b[begin:]
+	if s.i == begin {
+		return nil, s.unexpected("a number or a name")
+	}
+	return s.b[begin:s.i], nil
+}
+
+// ends reports whether a token ends before c.
+func ends(c byte) bool {
+	switch c {
+	case ',', ']', '}', ':', ' ', '\t', '\n', '\r', '[', '{', '"':
+		return true
+	}
+	return false
 }
 
 // skip takes any value.
@@ -165,32 +178,70 @@ func (s *scanner) skip(depth int) error {
 		_, err := s.text()
 		return err
 	}
-	switch t := s.token(); string(t) {
+	t, err := s.token()
+	if err != nil {
+		return err
+	}
+	switch string(t) {
 	case "true", "false", "null":
 		return nil
-	default:
-		if !number(t) {
-			return s.errorf("%w", notA(t, "value"))
+	}
+	if !number(t) {
+		return s.errorf("%w", notA(t, "value"))
+	}
+	return nil
+}
+
+// brackets passes over an array of numbers, or of arrays of them, without a look at
+// them: they are read when it is known what they are.
+func (s *scanner) brackets() error {
+	if s.next() != '[' {
+		return s.unexpected("'['")
+	}
+	for open := 0; ; {
+		n := bytes.IndexByte(s.b[s.i:], ']')
+		if n < 0 {
+			return s.errorf("an array has no end")
 		}
-		return nil
+		open += bytes.Count(s.b[s.i:s.i+n], []byte("[")) - 1
+		if s.i += n + 1; open == 0 {
+			return nil
+		}
 	}
 }
 
 // boolean takes true or false.
 func (s *scanner) boolean() (bool, error) {
-	t := s.token()
-	v, err := parseBool(t)
+	v, err := take(s, parseBool)
 	return v != 0, err
 }
 
 // count takes an integer that is not negative.
 func (s *scanner) count() (int, error) {
-	t := s.token()
-	n, err := strconv.ParseUint(string(t), 10, 63)
-	if err != nil || !number(t) || n > math.MaxInt {
-		return 0, notA(t, "whole number")
+	return take(s, func(t []byte) (int, error) {
+		n, err := strconv.ParseUint(string(t), 10, 63)
+		if err != nil || !number(t) || n > math.MaxInt {
+			return 0, notA(t, "whole number from 0 on")
+		}
+		return int(n), nil
+	})
+}
+
+// by is what takes a token that parse understands.
+func by[T any](parse func([]byte) (T, error)) func(*scanner) (T, error) {
+	return func(s *scanner) (T, error) { return take(s, parse) }
+}
+
+// take takes a token that parse understands.
+func take[T any](s *scanner, parse func([]byte) (T, error)) (v T, err error) {
+	t, err := s.token()
+	if err != nil {
+		return v, err
 	}
-	return int(n), nil
+	if v, err = parse(t); err != nil {
+		return v, s.errorf("%w", err)
+	}
+	return v, nil
 }
 
 // number reports whether t is one by JSON's grammar, which is narrower than
@@ -245,37 +296,37 @@ func notA(t []byte, what string) error {
 func (s *scanner) fill(t *tensor.Tensor) error {
 	switch t.Type {
 	case tensor.Bool:
-		return elements(s, t, parseBool)
+		return elements(s, t, by(parseBool))
 	case tensor.Uint8:
-		return elements(s, t, parseUint[uint8])
+		return elements(s, t, by(parseUint[uint8]))
 	case tensor.Uint16:
-		return elements(s, t, parseUint[uint16])
+		return elements(s, t, by(parseUint[uint16]))
 	case tensor.Uint32:
-		return elements(s, t, parseUint[uint32])
+		return elements(s, t, by(parseUint[uint32]))
 	case tensor.Uint64:
-		return elements(s, t, parseUint[uint64])
+		return elements(s, t, by(parseUint[uint64]))
 	case tensor.Int8:
-		return elements(s, t, parseInt[int8])
+		return elements(s, t, by(parseInt[int8]))
 	case tensor.Int16:
-		return elements(s, t, parseInt[int16])
+		return elements(s, t, by(parseInt[int16]))
 	case tensor.Int32:
-		return elements(s, t, parseInt[int32])
+		return elements(s, t, by(parseInt[int32]))
 	case tensor.Int64:
-		return elements(s, t, parseInt[int64])
+		return elements(s, t, by(parseInt[int64]))
 	case tensor.Float16:
-		return elements(s, t, parseFloat16)
+		return elements(s, t, by(parseFloat16))
 	case tensor.BFloat16:
-		return elements(s, t, parseBFloat16)
+		return elements(s, t, by(parseBFloat16))
 	case tensor.Float32:
-		return elements(s, t, parseFloat32)
+		return elements(s, t, (*scanner).float32)
 	case tensor.Float64:
-		return elements(s, t, parseFloat64)
+		return elements(s, t, by(parseFloat64))
 	}
 	return fmt.Errorf("%v cannot be given in JSON", t.Type)
 }
 
 // elements fills a tensor whose elements are seen as T.
-func elements[T tensor.Element](s *scanner, t *tensor.Tensor, parse func([]byte) (T, error)) error {
+func elements[T tensor.Element](s *scanner, t *tensor.Tensor, element func(*scanner) (T, error)) error {
 	dst := tensor.View[T](t.Data)
 	begin := s.i
 	if err := s.expect('['); err != nil {
@@ -284,22 +335,22 @@ func elements[T tensor.Element](s *scanner, t *tensor.Tensor, parse func([]byte)
 	nested := s.next() == '[' && len(t.Shape) > 1
 	s.i = begin
 	if nested {
-		return rows(s, t.Shape, dst, parse)
+		return rows(s, t.Shape, dst, element)
 	}
-	return row(s, dst, parse)
+	return row(s, dst, element)
 }
 
 // rows takes the arrays of the first dimension.
-func rows[T tensor.Element](s *scanner, shape tensor.Shape, dst []T, parse func([]byte) (T, error)) error {
+func rows[T tensor.Element](s *scanner, shape tensor.Shape, dst []T, element func(*scanner) (T, error)) error {
 	if len(shape) == 1 {
-		return row(s, dst, parse)
+		return row(s, dst, element)
 	}
 	n, stride := 0, shape[1:].Elements()
 	err := s.array(func(i int) error {
 		if n++; n > shape[0] {
 			return s.errorf("more than %d rows where there must be so many", shape[0])
 		}
-		return rows(s, shape[1:], dst[i*stride:(i+1)*stride], parse)
+		return rows(s, shape[1:], dst[i*stride:(i+1)*stride], element)
 	})
 	if err == nil && n < shape[0] {
 		return s.errorf("%d rows where there must be %d", n, shape[0])
@@ -308,19 +359,15 @@ func rows[T tensor.Element](s *scanner, shape tensor.Shape, dst []T, parse func(
 }
 
 // row takes an array of exactly as many values as dst has.
-func row[T tensor.Element](s *scanner, dst []T, parse func([]byte) (T, error)) error {
+func row[T tensor.Element](s *scanner, dst []T, element func(*scanner) (T, error)) error {
 	n := 0
-	err := s.array(func(i int) error {
+	err := s.array(func(i int) (err error) {
 		if i == len(dst) {
 			return s.errorf("more than %d values where there must be so many", len(dst))
 		}
-		v, err := parse(s.token())
-		if err != nil {
-			return s.errorf("%w", err)
-		}
-		dst[i] = v
 		n++
-		return nil
+		dst[i], err = element(s)
+		return err
 	})
 	if err == nil && n < len(dst) {
 		return s.errorf("%d values where there must be %d", n, len(dst))
@@ -357,9 +404,62 @@ func parseInt[T int8 | int16 | int32 | int64](t []byte) (T, error) {
 // parseFloat64 rounds to the nearest; what is too large is an error.
 func parseFloat64(t []byte) (float64, error) { return parseFloat(t, 64, "FP64") }
 
-func parseFloat32(t []byte) (float32, error) {
-	v, err := parseFloat(t, 32, "FP32")
-	return float32(v), err
+// float32 takes a number, rounded likewise.
+func (s *scanner) float32() (float32, error) {
+	s.next()
+	if v, n := quickFloat32(s.b[s.i:]); n > 0 {
+		s.i += n
+		return v, nil
+	}
+	return take(s, func(t []byte) (float32, error) {
+		v, err := parseFloat(t, 32, "FP32")
+		return float32(v), err
+	})
+}
+
+// powers are those of ten, which float64 has exactly.
+var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+
+// quickFloat32 gives the float32 nearest to the number at the beginning of b, and how
+// many bytes that has: 0 if it has an exponent, more than 19 digits, or is none.
+func quickFloat32(b []byte) (v float32, n int) {
+	negative := len(b) > 0 && b[0] == '-'
+	if negative {
+		n = 1
+	}
+	var digits uint64 // as if there were no point
+	whole := n
+	for ; n < len(b) && b[n]-'0' <= 9; n++ {
+		digits = 10*digits + uint64(b[n]-'0')
+	}
+	count, places := n-whole, 0
+	if count == 0 || count > 1 && b[whole] == '0' {
+		return 0, 0
+	}
+	if n < len(b) && b[n] == '.' {
+		n++
+		point := n
+		for ; n < len(b) && b[n]-'0' <= 9; n++ {
+			digits = 10*digits + uint64(b[n]-'0')
+		}
+		if places = n - point; places == 0 {
+			return 0, 0
+		}
+	}
+	if count+places > 19 || n < len(b) && !ends(b[n]) {
+		return 0, 0
+	}
+	// Both of these round, so d is within two units of its last place of the number.
+	// The float32 nearest to d is nearest to the number too, unless a value halfway
+	// between two float32s, which ends in a 1 and 28 zeros, is about as near.
+	d := float64(digits) / powers[places]
+	if math.Float64bits(d)&(1<<29-1)-(1<<28-3) <= 6 {
+		return 0, 0
+	}
+	if negative {
+		d = -d
+	}
+	return float32(d), n
 }
 
 func parseFloat16(t []byte) (uint16, error) {

@@ -238,9 +238,12 @@ func (q *request) parseInput(s *scanner) error {
 		case "shape":
 			shape, err = parseShape(s, shape[:0])
 		case "data":
+			if data >= 0 {
+				return s.errorf("an input has data twice")
+			}
 			s.next()
 			data = s.i
-			err = s.skip(0)
+			err = s.brackets()
 		case "parameters":
 			err = s.object(func(key string) (err error) {
 				if key == "binary_data_size" {
@@ -316,7 +319,7 @@ func parseShape(s *scanner, shape tensor.Shape) (tensor.Shape, error) {
 		}
 		d, err := s.count()
 		if err != nil {
-			return s.errorf("shape: %w", err)
+			return fmt.Errorf("shape: %w", err)
 		}
 		shape = append(shape, d)
 		return nil

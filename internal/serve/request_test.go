@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -111,9 +113,14 @@ func flatten(to []float64, v any) []float64 {
 	return to
 }
 
-// FuzzNumber compares the grammar with encoding/json's.
+// FuzzNumber compares the grammar with encoding/json's, and what quickFloat32 takes
+// with strconv's.
 func FuzzNumber(f *testing.F) {
-	for _, s := range []string{"0", "-0", "01", "1.", ".5", "1e", "1e+07", "-", "0x1", "1_0", "Inf", "1E-400"} {
+	for _, s := range []string{
+		"0", "-0", "01", "1.", ".5", "1e", "1e+07", "-", "0x1", "1_0", "Inf", "1E-400",
+		"16777217", "16777217.0000001", "16777216.9999999999", "1.00000005960464477", "1.0000000596046448",
+		"9999999999999999999", "0.000000000000000001", "0.12345679104328156", "123456789012345678901",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -122,7 +129,45 @@ func FuzzNumber(f *testing.F) {
 		if got := number([]byte(s)); got != want {
 			t.Errorf("number(%q) is %v, want %v", s, got, want)
 		}
+		v, length := quickFloat32([]byte(s))
+		if length == 0 {
+			return
+		}
+		s = s[:length]
+		if want, err := strconv.ParseFloat(s, 32); err != nil || !number([]byte(s)) || math.Float32bits(v) != math.Float32bits(float32(want)) {
+			t.Errorf("quickFloat32(%q) is %v, want %v (%v)", s, v, want, err)
+		}
 	})
+}
+
+// TestQuickFloat32 takes numbers as clients write them, and values near to halfway
+// between two float32s.
+func TestQuickFloat32(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	quick := 0
+	for range 100_000 {
+		x := float32(r.NormFloat64())
+		if r.IntN(4) == 0 {
+			x = math.Float32frombits(r.Uint32()%(40<<23) + 110<<23)
+		}
+		next := float64(math.Nextafter32(x, 100*x))
+		for _, v := range []float64{float64(x), float64(x) / 3, (float64(x) + next) / 2, math.Nextafter((float64(x)+next)/2, 0)} {
+			for _, s := range []string{strconv.FormatFloat(v, 'f', -1, 64), strconv.FormatFloat(v, 'f', -1, 32), strconv.FormatFloat(v, 'f', 7, 64)} {
+				got, n := quickFloat32([]byte(s))
+				if n == 0 {
+					continue
+				}
+				quick++
+				want, err := strconv.ParseFloat(s, 32)
+				if err != nil || n != len(s) || math.Float32bits(got) != math.Float32bits(float32(want)) {
+					t.Fatalf("%s: %v, want %v (%v)", s, got, want, err)
+				}
+			}
+		}
+	}
+	if quick < 600_000 {
+		t.Errorf("only %d of 1,200,000 numbers were taken", quick)
+	}
 }
 
 // TestInfinite refuses to write what JSON has no word for.
@@ -214,7 +259,15 @@ func BenchmarkRead(b *testing.B) {
 	})
 	const size = 3 * 224 * 224
 	inputs := `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3,224,224],`
-	text := inputs + `"data":[` + strings.Repeat("0.12345678,", size-1) + `1]}]}`
+	values := make([]float64, size) // as Python writes a float32
+	for r, i := rand.New(rand.NewPCG(1, 2)), 0; i < size; i++ {
+		values[i] = float64(r.Float32())
+	}
+	data, err := json.Marshal(values)
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := inputs + `"data":` + string(data) + `}]}`
 	head := inputs + fmt.Sprintf(`"parameters":{"binary_data_size":%d}}]}`, 4*size)
 	binary := head + strings.Repeat("\x00", 4*size)
 	read := func(b *testing.B, body string, length int) {
