@@ -16,7 +16,7 @@ func (c *compiler) layer(n *graph.Node) error {
 	l, err := linearOf(c.g, n)
 	number, split := c.opt.Split[n.Name]
 	last, add := n.Outputs[0], -1
-	whole := isConv(n) && err == nil && !split && !l.Conv.Deep() // the kernel does all that follows too
+	whole := err == nil && !split && l.finished() && c.sumsAndBias(n) // the kernel does all that follows too
 	if whole {
 		last, add = c.residual(last)
 	}
@@ -28,16 +28,16 @@ func (c *compiler) layer(n *graph.Node) error {
 	}
 	after := biasOp{dst: c.define(last), bias: -1, lo: lo, hi: hi}
 	dst := after.dst
-	if isConv(n) {
+	after.outer, after.rows, after.inner = 1, shape.Elements(), 1
+	if c.rowBias(n) {
 		after.outer, after.rows, after.inner = shape[0], shape[1], shape[2:].Elements()
-		if name := n.Input(2); name != "" {
-			if after.bias, notFloat = c.float(name); notFloat != nil {
-				return notFloat
-			}
-			if split {
-				after.bias = c.ownBias(n, after.bias)
-			}
+		if after.bias, notFloat = c.float(n.Input(2)); notFloat != nil {
+			return notFloat
 		}
+		if split {
+			after.bias = c.ownBias(n, after.bias)
+		}
+		after.bias = c.timesBeta(n, after.bias)
 	}
 	switch {
 	case split && err == nil:
@@ -52,7 +52,7 @@ func (c *compiler) layer(n *graph.Node) error {
 		}
 		c.placed(n.Inputs[1], n)
 		if whole {
-			c.emit(&convOp{slice: slice, x: x, add: add, after: after}, dst, x)
+			c.emit(&finishedOp{slice: slice, x: x, add: add, after: after}, dst, x)
 			for _, slot := range []int{after.bias, add} {
 				if slot >= 0 {
 					c.touch(slot)
@@ -72,12 +72,9 @@ func (c *compiler) layer(n *graph.Node) error {
 	default:
 		return err
 	}
-	if !isConv(n) {
-		after.outer, after.rows, after.inner = 1, shape.Elements(), 1
-		if n.Op == "Gemm" {
-			if err := c.gemmTail(n, &after); err != nil {
-				return err
-			}
+	if n.Op == "Gemm" {
+		if err := c.gemmTail(n, dst); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -93,37 +90,51 @@ func isConv(n *graph.Node) bool { return n.Op == "Conv" || n.Op == "ConvTranspos
 
 var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))
 
-// gemmTail emits what Gemm (opset 13) does after A·B: y = alpha·A·B + beta·C. A C
-// that is one value for each column is left to the bias step.
-func (c *compiler) gemmTail(n *graph.Node, after *biasOp) error {
+// rowBias says whether a layer has a bias of one value for each row of the weights.
+func (c *compiler) rowBias(n *graph.Node) bool {
+	name := n.Input(2)
+	if name == "" || n.Op != "Gemm" {
+		return name != "" && isConv(n)
+	}
+	bias, columns := c.shape(name), c.shape(n.Outputs[0])[1]
+	return len(bias) > 0 && bias[len(bias)-1] == columns && bias.Elements() == columns
+}
+
+// sumsAndBias says whether a layer is its linear part and at most a bias.
+func (c *compiler) sumsAndBias(n *graph.Node) bool {
+	return n.Op != "Gemm" || n.Attrs.Float("alpha", 1) == 1 && (n.Input(2) == "" || c.rowBias(n))
+}
+
+// gemmTail emits what Gemm (opset 13) does after A·B, but for a bias: y = alpha·A·B +
+// beta·C.
+func (c *compiler) gemmTail(n *graph.Node, dst int) error {
 	if alpha := n.Attrs.Float("alpha", 1); alpha != 1 {
-		c.emit(&scaleOp{dst: after.dst, x: after.dst, by: alpha}, after.dst)
+		c.emit(&scaleOp{dst: dst, x: dst, by: alpha}, dst)
 	}
 	name := n.Input(2)
-	if name == "" {
+	if name == "" || c.rowBias(n) {
 		return nil
 	}
 	at, err := c.float(name)
 	if err != nil {
 		return err
 	}
-	shape, bias := c.shape(n.Outputs[0]), c.shape(name)
-	columns := shape[1]
-	perColumn := len(bias) > 0 && bias[len(bias)-1] == columns && bias.Elements() == columns
-	if _, split := c.split[n.Name]; split && perColumn {
-		at = c.ownBias(n, at)
-	}
-	if beta := n.Attrs.Float("beta", 1); beta != 1 {
-		scaled := c.buffer(4 * c.shape(name).Elements())
-		c.emit(&scaleOp{dst: scaled, x: at, by: beta}, scaled, at)
-		at = scaled
-	}
-	if perColumn {
-		after.bias, after.outer, after.rows = at, shape[0], columns
-		return nil
-	}
-	c.emit(newBroadcast(after.dst, after.dst, at, shape, shape, bias, addRow), after.dst, at)
+	at = c.timesBeta(n, at)
+	shape := c.shape(n.Outputs[0])
+	c.emit(newBroadcast(dst, dst, at, shape, shape, c.shape(name), addRow), dst, at)
 	return nil
+}
+
+// timesBeta returns the slot of a layer's third input, which is at, or if it is a Gemm
+// of that times its beta.
+func (c *compiler) timesBeta(n *graph.Node, at int) int {
+	beta := n.Attrs.Float("beta", 1)
+	if beta == 1 || n.Op != "Gemm" {
+		return at
+	}
+	scaled := c.buffer(4 * c.shape(n.Input(2)).Elements())
+	c.emit(&scaleOp{dst: scaled, x: at, by: beta}, scaled, at)
+	return scaled
 }
 
 // ownBias copies a split node's constant bias, so that Program.Bias can give it
@@ -196,15 +207,15 @@ type linearOp struct {
 
 func (o *linearOp) run(s *Session) { o.slice.Run(s.program.pool, s.data[o.dst], s.data[o.x], nil) }
 
-// convOp is a convolution and what follows: a bias, another value of the shape of
-// the output if add is not negative, a clamp.
-type convOp struct {
+// finishedOp is a layer and what follows: a bias, another value of the shape of the
+// output if add is not negative, a clamp.
+type finishedOp struct {
 	slice  *Slice
 	x, add int
 	after  biasOp
 }
 
-func (o *convOp) run(s *Session) {
+func (o *finishedOp) run(s *Session) {
 	after := kernel.After{Clamp: o.after.clamps(), Lo: o.after.lo, Hi: o.after.hi}
 	if o.after.bias >= 0 {
 		after.Bias = s.f32(o.after.bias)

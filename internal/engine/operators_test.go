@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"starling/internal/engine"
@@ -273,9 +274,16 @@ func TestActivationIsFusedOnlyWhereNobodySees(t *testing.T) {
 		{"the layer's output is the graph's too", func(b *builder, y string) []string { return []string{y, relu(b, y)} }},
 		{"two readers", func(b *builder, y string) []string { return []string{relu(b, y), b.node("Identity", nil, y)} }},
 		{"two relus", func(b *builder, y string) []string { return []string{relu(b, relu(b, y))} }},
+		{"something added", func(b *builder, y string) []string {
+			other := []int{4, 6}
+			if strings.HasPrefix(y, "Conv") {
+				other = []int{1, 3, 3, 3}
+			}
+			return []string{relu(b, b.node("Add", nil, b.input(other...), y))}
+		}},
 		{"relu of a view", func(b *builder, y string) []string { return []string{relu(b, b.node("Flatten", nil, y))} }},
 	} {
-		for _, layer := range []string{"Conv", "Gemm", "MatMul", "dynamic"} {
+		for _, layer := range []string{"Conv", "Gemm", "biased Gemm", "scaled Gemm", "MatMul", "dynamic"} {
 			t.Run(fmt.Sprint(c.name, " after ", layer), func(t *testing.T) {
 				b := newBuilder(r)
 				var y string
@@ -284,6 +292,10 @@ func TestActivationIsFusedOnlyWhereNobodySees(t *testing.T) {
 					y = b.node("Conv", nil, b.input(1, 2, 5, 5), b.weights(3, 2, 3, 3), b.weights(3))
 				case "Gemm":
 					y = b.node("Gemm", nil, b.input(4, 5), b.weights(5, 6), b.weights(4, 1))
+				case "biased Gemm":
+					y = b.node("Gemm", graph.Attrs{"beta": float32(0.3)}, b.input(4, 5), b.weights(5, 6), b.weights(6))
+				case "scaled Gemm":
+					y = b.node("Gemm", graph.Attrs{"alpha": float32(0.3)}, b.input(4, 5), b.weights(5, 6), b.weights(1, 6))
 				case "MatMul":
 					y = b.node("MatMul", nil, b.input(4, 5), b.weights(5, 6))
 				default:

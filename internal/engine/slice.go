@@ -72,8 +72,15 @@ func (s *Slice) Run(p *kernel.Pool, dst, x []byte, stop *atomic.Bool) bool {
 	return s.run(p, tensor.View[float32](dst), tensor.View[float32](x), kernel.After{}, stop)
 }
 
-// run is Run of float32 and what follows the sums, of a convolution of two dimensions
-// only.
+// finished says whether the kernel of a layer of float32 does what follows the sums too.
+func (l Linear) finished() bool {
+	if l.Op == "Conv" {
+		return !l.Conv.Deep()
+	}
+	return l.Outer > 1
+}
+
+// run is Run of float32 and what follows the sums, of a layer that is finished only.
 func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *atomic.Bool) bool {
 	switch {
 	case s.conv != nil:
@@ -81,7 +88,7 @@ func (s *Slice) run(p *kernel.Pool, dst, x []float32, after kernel.After, stop *
 	case s.deep != nil:
 		return s.deep.Run(p, dst, x, stop)
 	case s.packed != nil:
-		return s.packed.Gemm(p, dst, x, s.linear.Outer, stop)
+		return s.packed.Gemm(p, dst, x, s.linear.Outer, after, stop)
 	}
 	rows, cols := s.linear.Rows, s.linear.Cols
 	step := max(1, gemvBlock/cols)

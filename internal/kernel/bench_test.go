@@ -103,7 +103,7 @@ func BenchmarkGemm(b *testing.B) {
 	for _, s := range products {
 		w, x, dst := Pack(uniform(r, s.m*s.k), s.m, s.k), uniform(r, s.n*s.k), make([]float32, s.m*s.n)
 		eachThreads(b, s.name, func(b *testing.B, p *Pool) {
-			seconds := loop(b, func() { w.Gemm(p, dst, x, s.n, nil) })
+			seconds := loop(b, func() { w.Gemm(p, dst, x, s.n, After{}, nil) })
 			reportFlops(b, 2*float64(s.m*s.n*s.k), seconds, p.Threads())
 		})
 	}

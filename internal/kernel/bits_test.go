@@ -35,7 +35,7 @@ func TestBitsAreTheSameEverywhere(t *testing.T) {
 		f         func([]float32) []float32
 	}{
 		{"gemv", "e0a040e19dcea492", func(dst []float32) []float32 { Gemv(nil, dst[:37], w, x, 37, 203); return dst[:37] }},
-		{"gemm", "91326be1a39d9b9a", func(dst []float32) []float32 { Pack(w, 37, 203).Gemm(nil, dst, x, 9, nil); return dst[:9*37] }},
+		{"gemm", "91326be1a39d9b9a", func(dst []float32) []float32 { Pack(w, 37, 203).Gemm(nil, dst, x, 9, After{}, nil); return dst[:9*37] }},
 		{"conv 3×3, pads", "19026a786666e9fb", conv(Conv2D{N: 1, C: 5, H: 13, W: 11, M: 7, KH: 3, KW: 3, StrideH: 1, StrideW: 1, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, DilationH: 1, DilationW: 1, Groups: 1, OH: 13, OW: 11})},
 		{"conv 5×5, stride 2", "d0d5e969b8236dce", conv(Conv2D{N: 2, C: 3, H: 17, W: 19, M: 8, KH: 5, KW: 5, StrideH: 2, StrideW: 2, DilationH: 1, DilationW: 1, Groups: 1, OH: 7, OW: 8})},
 		{"conv 3×3, groups", "2b84998b4ef5022e", conv(Conv2D{N: 1, C: 6, H: 9, W: 9, M: 8, KH: 3, KW: 3, StrideH: 1, StrideW: 1, DilationH: 2, DilationW: 2, Groups: 2, OH: 5, OW: 5})},

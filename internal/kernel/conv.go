@@ -205,12 +205,7 @@ func (c *Conv) Run(p *Pool, dst, x []float32, after After, stop *atomic.Bool) bo
 	g := &c.g
 	need("dst", len(dst), g.N*c.rows*g.OH*g.OW)
 	need("x", len(x), g.N*g.C*g.H*g.W)
-	if after.Bias != nil {
-		need("bias", len(after.Bias), c.rows)
-	}
-	if after.Add != nil {
-		need("add", len(after.Add), g.N*c.rows*g.OH*g.OW)
-	}
+	after.need(c.rows, g.N*c.rows*g.OH*g.OW)
 	j := convJobs.get()
 	if c.direct != nil && depthwiseCost*g.N*g.M*g.OH*g.OW < tilesOfLevel().handOver {
 		p = nil

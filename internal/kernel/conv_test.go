@@ -226,6 +226,36 @@ func TestConvGeometries(t *testing.T) {
 	}
 }
 
+// randomAfter is something that follows sums of that many rows and elements.
+func randomAfter(r *rand.Rand, rows, elements int) After {
+	after := After{Clamp: r.IntN(2) == 0, Lo: -0.5, Hi: 0.75}
+	if r.IntN(2) == 0 {
+		after.Bias = wild(r, rows)
+	}
+	if r.IntN(2) == 0 {
+		after.Add = wild(r, elements)
+	}
+	return after
+}
+
+// finish is what follows sums [outer,rows,inner], apart from them.
+func finish(sums []float32, after After, rows, inner int) []float32 {
+	y := make([]float32, len(sums))
+	for i, v := range sums {
+		if after.Bias != nil {
+			v += after.Bias[i/inner%rows]
+		}
+		if after.Add != nil {
+			v += after.Add[i]
+		}
+		if after.Clamp {
+			v = clamp(v, after.Lo, after.Hi)
+		}
+		y[i] = v
+	}
+	return y
+}
+
 // TestConvAfter compares what follows the sums in a layer with the same done
 // apart.
 func TestConvAfter(t *testing.T) {
@@ -238,26 +268,8 @@ func TestConvAfter(t *testing.T) {
 		}
 		w, x := wild(r, g.M*g.K()), wild(r, g.N*g.C*g.H*g.W)
 		sums := runConv(g, nil, w, x, g.M)
-		after := After{Clamp: r.IntN(2) == 0, Lo: -0.5, Hi: 0.75}
-		if r.IntN(2) == 0 {
-			after.Bias = wild(r, g.M)
-		}
-		if r.IntN(2) == 0 {
-			after.Add = wild(r, len(sums))
-		}
-		want := make([]float32, len(sums))
-		for i, v := range sums {
-			if after.Bias != nil {
-				v += after.Bias[i/(g.OH*g.OW)%g.M]
-			}
-			if after.Add != nil {
-				v += after.Add[i]
-			}
-			if after.Clamp {
-				v = clamp(v, after.Lo, after.Hi)
-			}
-			want[i] = v
-		}
+		after := randomAfter(r, g.M, len(sums))
+		want := finish(sums, after, g.M, g.OH*g.OW)
 		for _, level := range levels() {
 			atLevel(t, level, func() {
 				for _, p := range threads {

@@ -12,6 +12,35 @@ type After struct {
 	Lo, Hi    float32
 }
 
+// need panics unless what a has is there for rows rows of an output of that many
+// elements.
+func (a *After) need(rows, elements int) {
+	if a.Bias != nil {
+		need("bias", len(a.Bias), rows)
+	}
+	if a.Add != nil {
+		need("add", len(a.Add), elements)
+	}
+}
+
+// along makes y of the sums of m outputs from the one at b0 on, and of their n rows
+// from r0 on, in dst [outputs,rows]: the rows lie side by side.
+func (a *After) along(dst []float32, rows, b0, r0, m, n int) {
+	for b := b0; b < b0+m; b++ {
+		at := b*rows + r0
+		y := dst[at : at+n]
+		if a.Bias != nil {
+			vecAdd(y, y, a.Bias[r0:])
+		}
+		if a.Add != nil {
+			vecAdd(y, y, a.Add[at:])
+		}
+		if a.Clamp {
+			vecClamp(y, y, a.Lo, a.Hi)
+		}
+	}
+}
+
 // An ending is After for a part of the output: bias is that of the rows from the
 // first one on, add begins at the first element and has rows as far apart as the
 // output's. Without bias it does nothing. The assembly knows the layout.

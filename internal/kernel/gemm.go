@@ -29,26 +29,29 @@ type gemmJob struct {
 	dst, x                 []float32
 	batch, batchStep, step int // step: rows of w in a block
 	rowBlocks              int
+	after                  After
 	stop                   *atomic.Bool
 	stopped                atomic.Bool
 }
 
 var gemmJobs freeList[gemmJob]
 
-// Gemm is dst = x·wᵀ: dst [batch,rows], x [batch,k], f32. Each element is one
-// chain of fused multiply-adds in k order, so a slice of the rows or of the
-// batch has the bits of the same part of the whole. If stop is not nil and
+// Gemm is dst = x·wᵀ, and what follows: dst [batch,rows], x [batch,k], f32. Each
+// sum is one chain of fused multiply-adds in k order, so a slice of the rows or of
+// the batch has the bits of the same part of the whole. If stop is not nil and
 // becomes true, Gemm returns false at the end of the blocks being computed, and
 // dst is undefined. dst must not alias x. Safe for concurrent use.
-func (w *Packed) Gemm(p *Pool, dst, x []float32, batch int, stop *atomic.Bool) bool {
+func (w *Packed) Gemm(p *Pool, dst, x []float32, batch int, after After, stop *atomic.Bool) bool {
 	need("dst", len(dst), batch*w.rows)
 	need("x", len(x), batch*w.k)
+	after.need(w.rows, batch*w.rows)
 	if w.k == 0 || w.rows == 0 {
 		clear(dst[:batch*w.rows])
+		after.along(dst, w.rows, 0, 0, batch, w.rows)
 		return true
 	}
 	j := gemmJobs.get()
-	j.w, j.dst, j.x, j.batch, j.stop = w, dst, x, batch, stop
+	j.w, j.dst, j.x, j.batch, j.after, j.stop = w, dst, x, batch, after, stop
 	j.stopped.Store(false)
 	t := w.tiles
 	j.batchStep = t.blockM
@@ -57,7 +60,7 @@ func (w *Packed) Gemm(p *Pool, dst, x []float32, batch int, stop *atomic.Bool) b
 	j.rowBlocks = ceilDiv(w.rows, j.step)
 	p.run(j, batchBlocks*j.rowBlocks)
 	ok := !j.stopped.Load()
-	j.w, j.dst, j.x, j.stop = nil, nil, nil, nil
+	j.w, j.dst, j.x, j.after, j.stop = nil, nil, nil, After{}, nil
 	gemmJobs.put(j)
 	return ok
 }
@@ -96,4 +99,5 @@ func (j *gemmJob) runBlock(i int) {
 		ahead := b[t.n*kc:]
 		t.multiply(j.dst[b0*w.rows+r0:], w.rows, a, b, m, n, kc, k0 == 0, ending{}, ahead[:min(len(ahead), t.wide(n)*kc)])
 	}
+	j.after.along(j.dst, w.rows, b0, r0, m, n) // while the block is in cache
 }

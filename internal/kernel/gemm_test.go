@@ -43,18 +43,23 @@ func laneGemv(w, x []float32, rows, k int) []float32 {
 
 func runGemm(t testing.TB, p *Pool, w *Packed, x []float32, batch int) []float32 {
 	t.Helper()
+	return runGemmAfter(t, p, w, x, batch, After{})
+}
+
+func runGemmAfter(t testing.TB, p *Pool, w *Packed, x []float32, batch int, after After) []float32 {
+	t.Helper()
 	dst := make([]float32, batch*w.rows)
 	for i := range dst {
 		dst[i] = float32(math.NaN())
 	}
-	if !w.Gemm(p, dst, x, batch, nil) {
+	if !w.Gemm(p, dst, x, batch, after, nil) {
 		t.Fatal("stopped without a stop")
 	}
 	return dst
 }
 
-// TestGemm compares with the plain chain at every level, cut and uncut, on
-// pools of several sizes, for sizes around every block length.
+// TestGemm compares with the plain chain, and what follows it, at every level, cut
+// and uncut, on pools of several sizes, for sizes around every block length.
 func TestGemm(t *testing.T) {
 	r := newRand(t)
 	type shape struct{ batch, rows, k int }
@@ -69,11 +74,15 @@ func TestGemm(t *testing.T) {
 	for _, s := range shapes {
 		w, x := wild(r, s.rows*s.k), wild(r, s.batch*s.k)
 		want := chainGemm(w, x, s.rows, s.k, s.batch)
+		after := randomAfter(r, s.rows, len(want))
+		finished := finish(want, after, s.rows, 1)
 		for _, level := range levels() {
 			atLevel(t, level, func() {
 				for _, p := range threads {
 					got := runGemm(t, p, Pack(w, s.rows, s.k), x, s.batch)
 					compareBits(t, label("%+v %s %d threads", s, level, p.Threads()), got, want)
+					got = runGemmAfter(t, p, Pack(w, s.rows, s.k), x, s.batch, after)
+					compareBits(t, label("%+v %s %d threads bias %t add %t clamp %t", s, level, p.Threads(), after.Bias != nil, after.Add != nil, after.Clamp), got, finished)
 				}
 				from, b := r.IntN(s.rows), r.IntN(s.batch)
 				rows, batch := size(r, s.rows-from), size(r, s.batch-b)
@@ -143,10 +152,12 @@ func TestEmptyProducts(t *testing.T) {
 	compareBits(t, "gemv", dst, []float32{0, 0})
 	Gemv(nil, nil, nil, []float32{1}, 0, 1)
 	dst = []float32{1, 2}
-	Pack(nil, 1, 0).Gemm(nil, dst, nil, 2, nil)
+	Pack(nil, 1, 0).Gemm(nil, dst, nil, 2, After{}, nil)
 	compareBits(t, "gemm", dst, []float32{0, 0})
-	Pack(nil, 0, 3).Gemm(nil, nil, make([]float32, 6), 2, nil)
-	Pack(make([]float32, 3), 1, 3).Gemm(nil, nil, nil, 0, nil)
+	Pack(nil, 1, 0).Gemm(nil, dst, nil, 2, After{Bias: []float32{3}}, nil)
+	compareBits(t, "gemm after", dst, []float32{3, 3})
+	Pack(nil, 0, 3).Gemm(nil, nil, make([]float32, 6), 2, After{}, nil)
+	Pack(make([]float32, 3), 1, 3).Gemm(nil, nil, nil, 0, After{}, nil)
 }
 
 func TestGemmStop(t *testing.T) {
@@ -154,10 +165,10 @@ func TestGemmStop(t *testing.T) {
 	stop.Store(true)
 	w := Pack(make([]float32, 600), 2, 300)
 	for _, p := range pools(t) {
-		if w.Gemm(p, make([]float32, 400), make([]float32, 60000), 200, &stop) {
+		if w.Gemm(p, make([]float32, 400), make([]float32, 60000), 200, After{}, &stop) {
 			t.Errorf("%d threads: ran on although stopped", p.Threads())
 		}
-		if !w.Gemm(p, make([]float32, 400), make([]float32, 60000), 200, nil) {
+		if !w.Gemm(p, make([]float32, 400), make([]float32, 60000), 200, After{}, nil) {
 			t.Errorf("%d threads: stopped by an earlier stop", p.Threads())
 		}
 	}
@@ -167,16 +178,18 @@ func TestGemmStop(t *testing.T) {
 func TestShortSlicesPanic(t *testing.T) {
 	f := func(n int) []float32 { return make([]float32, n) }
 	for name, call := range map[string]func(){
-		"gemv dst": func() { Gemv(nil, f(1), f(6), f(3), 2, 3) },
-		"gemv w":   func() { Gemv(nil, f(2), f(5), f(3), 2, 3) },
-		"gemv x":   func() { Gemv(nil, f(2), f(6), f(2), 2, 3) },
-		"pack":     func() { Pack(f(5), 2, 3) },
-		"gemm dst": func() { Pack(f(6), 2, 3).Gemm(nil, f(1), f(3), 1, nil) },
-		"gemm x":   func() { Pack(f(6), 2, 3).Gemm(nil, f(2), f(2), 1, nil) },
-		"conv x":   func() { NewConv(conv2D(1, 3, 3, 1, 1, 1, 0), f(1), 1).Run(nil, f(9), f(8), After{}, nil) },
-		"conv w":   func() { NewConv(conv2D(2, 3, 3, 1, 1, 1, 0), f(1), 1) },
-		"sub":      func() { Sub(f(3), f(2)) },
-		"bias":     func() { BiasAct(nil, f(6), f(1), 1, 2, 3, 0, 1) },
+		"gemv dst":  func() { Gemv(nil, f(1), f(6), f(3), 2, 3) },
+		"gemv w":    func() { Gemv(nil, f(2), f(5), f(3), 2, 3) },
+		"gemv x":    func() { Gemv(nil, f(2), f(6), f(2), 2, 3) },
+		"pack":      func() { Pack(f(5), 2, 3) },
+		"gemm dst":  func() { Pack(f(6), 2, 3).Gemm(nil, f(1), f(3), 1, After{}, nil) },
+		"gemm x":    func() { Pack(f(6), 2, 3).Gemm(nil, f(2), f(2), 1, After{}, nil) },
+		"gemm bias": func() { Pack(f(6), 2, 3).Gemm(nil, f(2), f(3), 1, After{Bias: f(1)}, nil) },
+		"gemm add":  func() { Pack(f(6), 2, 3).Gemm(nil, f(2), f(3), 1, After{Add: f(1)}, nil) },
+		"conv x":    func() { NewConv(conv2D(1, 3, 3, 1, 1, 1, 0), f(1), 1).Run(nil, f(9), f(8), After{}, nil) },
+		"conv w":    func() { NewConv(conv2D(2, 3, 3, 1, 1, 1, 0), f(1), 1) },
+		"sub":       func() { Sub(f(3), f(2)) },
+		"bias":      func() { BiasAct(nil, f(6), f(1), 1, 2, 3, 0, 1) },
 	} {
 		func() {
 			defer func() {

@@ -82,7 +82,11 @@ func TestGuardPages(t *testing.T) {
 		rows, k, batch := size(r, 20), size(r, 300), size(r, 15)
 		in = [][]float32{wild(r, rows*k), wild(r, batch*k)}
 		add("gemv", rows, in, func(dst []float32, in [][]float32) { Gemv(nil, dst, in[0], in[1], rows, k) })
-		add("gemm", batch*rows, in, func(dst []float32, in [][]float32) { Pack(in[0], rows, k).Gemm(nil, dst, in[1], batch, nil) })
+		add("gemm", batch*rows, in, func(dst []float32, in [][]float32) { Pack(in[0], rows, k).Gemm(nil, dst, in[1], batch, After{}, nil) })
+		in = append(in, wild(r, rows), wild(r, batch*rows))
+		add("gemm after", batch*rows, in, func(dst []float32, in [][]float32) {
+			Pack(in[0], rows, k).Gemm(nil, dst, in[1], batch, After{Bias: in[2], Add: in[3]}, nil)
+		})
 		t := tilesOfLevel()
 		kc, m, cols := size(r, 20), size(r, 3*t.m), size(r, t.n)
 		in = [][]float32{wild(r, t.high(m)*kc), wild(r, kc*t.n)}

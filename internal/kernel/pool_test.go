@@ -64,7 +64,7 @@ func TestPoolShared(t *testing.T) {
 			a, b, c := make([]float32, len(wantConv)), make([]float32, len(wantGemm)), make([]float32, len(wantGemv))
 			for range rounds {
 				conv.Run(p, a, x, After{}, nil)
-				packed.Gemm(p, b, x, 3, nil)
+				packed.Gemm(p, b, x, 3, After{}, nil)
 				Gemv(p, c, w, x, 300, 400)
 				for i, pair := range [][2][]float32{{a, wantConv}, {b, wantGemm}, {c, wantGemv}} {
 					for at := range pair[0] {
@@ -95,7 +95,7 @@ func TestNoAllocations(t *testing.T) {
 		for name, f := range map[string]func(){
 			"conv":      func() { conv.Run(p, dst, x, After{}, stop) },
 			"depthwise": func() { direct.Run(p, dst, x, After{}, stop) },
-			"gemm":      func() { packed.Gemm(p, dst, x, 7, stop) },
+			"gemm":      func() { packed.Gemm(p, dst, x, 7, After{}, stop) },
 			"gemv":      func() { Gemv(p, dst, w, x, 70, 40) },
 			"bias":      func() { BiasAct(p, dst, x, 1, 4, 144, 0, 6) },
 			"maxpool":   func() { most.Run(p, dst, x) },

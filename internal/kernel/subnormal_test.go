@@ -53,8 +53,8 @@ func TestSubnormals(t *testing.T) {
 				dst  int
 				run  func(dst []float32)
 			}{
-				{"gemm", batch * rows, func(dst []float32) { Pack(w, rows, k).Gemm(nil, dst, x, batch, nil) }},
-				{"gemm of several K blocks", 3, func(dst []float32) { Pack(long, 3, 600).Gemm(nil, dst, long, 1, nil) }},
+				{"gemm", batch * rows, func(dst []float32) { Pack(w, rows, k).Gemm(nil, dst, x, batch, After{}, nil) }},
+				{"gemm of several K blocks", 3, func(dst []float32) { Pack(long, 3, 600).Gemm(nil, dst, long, 1, After{}, nil) }},
 				{"gemv", rows, func(dst []float32) { Gemv(nil, dst, w, x, rows, k) }},
 				{"depthwise", g.M * g.OH * g.OW, func(dst []float32) { NewConv(g, filters, g.M).Run(nil, dst, maps, After{}, nil) }},
 				{"add", n, func(dst []float32) { Add(dst, a, b) }},
