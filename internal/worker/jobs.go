@@ -136,7 +136,7 @@ func (s *session) compute(ctx, connected context.Context) {
 		case <-ctx.Done():
 			return
 		case j := <-s.jobs.waiting:
-			if s.run(ctx, j) {
+			if s.run(ctx, connected, j) {
 				s.jobs.done(j)
 			} else {
 				markOver.Pass()
@@ -180,9 +180,9 @@ type computed struct {
 // over says whether nobody wants the job's result any more.
 func (j *job) over() bool { return j.stop.Load() || !j.ends.IsZero() && !time.Now().Before(j.ends) }
 
-// run computes a job block by block, and sends each. It is false if nobody wanted
-// the rest.
-func (s *session) run(ctx context.Context, j *job) bool {
+// run computes a job block by block until ctx ends, and sends each for as long as
+// the connection lasts: every job is answered. It is false if nobody wanted the rest.
+func (s *session) run(ctx, connected context.Context, j *job) bool {
 	sent := time.Now() // or begun
 	first := 0         // of the blocks that are held
 	defer func() {
@@ -208,7 +208,7 @@ func (s *session) run(ctx context.Context, j *job) bool {
 			h.Type = frame.Result
 			for n, b := range s.blocks {
 				h.Nth, h.Flags = uint32(first+n), uint16(b.as)
-				s.lab.send(ctx, s.conn, h, b.payload)
+				s.lab.send(connected, s.conn, h, b.payload)
 				b.payload.Release()
 			}
 			first, sent = i+1, now

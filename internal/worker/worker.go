@@ -201,9 +201,9 @@ func (w *worker) connect(ctx context.Context) (served bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer conn.Close()
 	s := newSession(w, conn)
 	defer s.close()
+	defer conn.Close() // before, so that nothing waits for room on it
 	over := make(chan struct{})
 	var leaving sync.WaitGroup
 	leaving.Go(func() {

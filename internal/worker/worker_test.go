@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,12 +89,18 @@ type said struct {
 // Hello.
 func inRoom(t *testing.T, change func(*worker.Config), test func(t *testing.T, b *boss)) {
 	t.Helper()
+	inRoomOver(t, func() (here, there *link.Conn) { return link.Pipe(link.Config{}) }, change, test)
+}
+
+// inRoomOver is inRoom over links that pipe makes, the worker's end first.
+func inRoomOver(t *testing.T, pipe func() (here, there *link.Conn), change func(*worker.Config), test func(t *testing.T, b *boss)) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
 		b := &boss{t: t, conns: make(chan *link.Conn, 100), said: make(chan said, 1000), done: make(chan error, 1)}
 		cfg := worker.Config{ID: "id", Name: "w1", Token: "secret", StateDir: dir, Threads: 1}
 		cfg.Dial = func(context.Context) (*link.Conn, error) {
-			here, there := link.Pipe(link.Config{})
+			here, there := pipe()
 			b.conns <- there
 			return here, nil
 		}
@@ -410,6 +417,50 @@ func TestReassign(t *testing.T) {
 		b.compute(6, 0)
 		b.result(third, 6, 0)
 	})
+}
+
+// Every request is answered, also one whose result waits for room on the link when
+// another shard is assigned: else the coordinator would count this worker as behind
+// for as long as the connection lasts.
+func TestReassignOnFullLink(t *testing.T) {
+	infos, others := shards(t, 2, 1), shards(t, 2, 3)
+	var door chan struct{} // full while nothing is read of what the worker says
+	pipe := func() (here, there *link.Conn) {
+		patient := link.Config{Queue: 1, ReadDeadline: time.Minute, WriteDeadline: time.Minute}
+		x, y := net.Pipe() // without buffers
+		door = make(chan struct{}, 1)
+		return link.New(x, patient), link.New(gate{y, door}, patient)
+	}
+	inRoomOver(t, pipe, nil, func(t *testing.T, b *boss) {
+		b.employ(infos[0])
+		door <- struct{}{}
+		for request := range uint64(4) {
+			b.compute(request, 0)
+		}
+		synctest.Wait()
+		b.info(frame.Assign, &frame.AssignInfo{SHA256: others[1].SHA256, Size: others[1].Size})
+		synctest.Wait()
+		<-door
+		synctest.Wait()
+		for request := range uint64(4) {
+			if s := <-b.said; s.h.Request != request || s.h.Type != frame.Result && s.h.Type != frame.Failed {
+				t.Errorf("heard %+v, want an answer to request %d", s.h, request)
+			}
+		}
+		b.hear(frame.Want)
+	})
+}
+
+// gate is a connection of which nothing is read while door is full.
+type gate struct {
+	net.Conn
+	door chan struct{}
+}
+
+func (g gate) Read(b []byte) (int, error) {
+	g.door <- struct{}{}
+	<-g.door
+	return g.Conn.Read(b)
 }
 
 // What goes wrong with a shard's arrival ends the connection; the worker dials
