@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -43,7 +44,7 @@ type fileLayer struct {
 }
 
 // unknownKey is how package yaml says that a type of ours lacks a key.
-var unknownKey = regexp.MustCompile(`field (.*) not found in type plan\.\w+`)
+var unknownKey = regexp.MustCompile(`field (.*?) not found in type plan\.\w+`)
 
 // ReadFile reads a plan's options from a YAML file of 1 MiB at most. What it
 // leaves out is as the command line's defaults: 4 workers and 1 parity.
@@ -68,6 +69,10 @@ func ReadFile(path string) (Options, error) {
 }
 
 func parseFile(raw []byte) (Options, error) {
+	var whole yaml.Node
+	if yaml.Unmarshal(raw, &whole) == nil && crowded(&whole) {
+		return Options{}, fmt.Errorf("more than %d keys in one place", maxKeys)
+	}
 	in := file{Workers: 4, Parity: 1, Redundancy: Parity, Split: Auto}
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	d.KnownFields(true)
@@ -109,6 +114,16 @@ func parseFile(raw []byte) (Options, error) {
 		opt.Layers = append(opt.Layers, set)
 	}
 	return opt, nil
+}
+
+// maxKeys is more keys than any of our types has. Package yaml compares each key of a
+// mapping with each other, which takes minutes for what a file of maxFile can have.
+const maxKeys = 64
+
+// crowded says whether some mapping has more keys than that.
+func crowded(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode && len(n.Content) > 2*maxKeys ||
+		slices.ContainsFunc(n.Content, crowded)
 }
 
 // workers parses names as w1.

@@ -37,6 +37,15 @@ func network(t testing.TB) *graph.Graph {
 	return g
 }
 
+// manyKeys is a mapping that a file has room for.
+var manyKeys = func() string {
+	var b strings.Builder
+	for i := range 65 {
+		fmt.Fprintf(&b, "k%d: 1\n", i)
+	}
+	return b.String()
+}()
+
 func TestPlanFiles(t *testing.T) {
 	for _, c := range []struct {
 		name, yaml string
@@ -60,6 +69,8 @@ layers:
 		{"no YAML", "\t{", "cannot start any token"},
 		{"a list", "[1]", "cannot unmarshal"},
 		{"an unknown key", "worker: 3", "line 1: unknown key worker"},
+		{"two unknown keys", "worker: 3\nsplits: x", "line 1: unknown key worker   line 2: unknown key splits"},
+		{"more keys than can be", manyKeys, "more than 64 keys in one place"},
 		{"an unknown key of a layer", "layers:\n- node: gemm", "line 2: unknown key node"},
 		{"two documents", "workers: 3\n---\nworkers: 4\n", "more than one document"},
 		{"a worker of another name", "layers: [{layer: gemm, data: [pi]}]", `worker "pi": they are named w1`},
