@@ -8,7 +8,8 @@ import (
 )
 
 // Config sets a connection's limits; a zero field means its default. Both ends
-// may differ, as long as one's Heartbeat is well below the other's ReadDeadline.
+// may differ, as long as one's Heartbeat is well below half the other's
+// ReadDeadline.
 type Config struct {
 	// Heartbeat: after this long without sending, a Ping is sent. Shorter costs
 	// packets (40 bytes each), longer forces a longer ReadDeadline. Default 100 ms.

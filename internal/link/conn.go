@@ -97,7 +97,7 @@ func New(nc net.Conn, cfg Config) *Conn {
 }
 
 func newTimed(nc net.Conn, cfg Config) *timed {
-	return &timed{Conn: nc, read: cfg.ReadDeadline, write: cfg.WriteDeadline, late: cfg.Heartbeat}
+	return &timed{Conn: nc, read: cfg.ReadDeadline, write: cfg.WriteDeadline}
 }
 
 // newConn reads from r and writes to w, or with vectored writes to raw if w is

@@ -201,10 +201,10 @@ func TestOwnSleepIsForgiven(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		late time.Duration
-		want error
 	}{
-		{"timeout seen in time", 50 * time.Millisecond, link.ErrSilent},
-		{"timeout seen late", 3 * time.Second, nil},
+		{"a little", 0},
+		{"for a while", 50 * time.Millisecond},
+		{"for long", 3 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -216,8 +216,8 @@ func TestOwnSleepIsForgiven(t *testing.T) {
 					defer close(sent)
 					peer.Write(encode(frame.Header{Type: frame.Ready}, nil))
 				}()
-				if _, _, err := l.Receive(); !errors.Is(err, c.want) {
-					t.Errorf("got %v, want %v", err, c.want)
+				if _, _, err := l.Receive(); err != nil {
+					t.Error(err)
 				}
 				l.Close()
 				<-sent

@@ -20,28 +20,24 @@ var (
 type timed struct {
 	net.Conn
 	read, write time.Duration
-	late        time.Duration // see Read
 }
 
 // Read waits for the next bytes, at most for t.read, else fails with ErrSilent.
-// If this process itself was held up, as by SIGSTOP or a suspended machine, the
-// deadline may have passed while bytes were waiting: seeing the timeout more
-// than t.late after the deadline earns the peer one more try.
+// It does so in two halves, the second from when the first is seen to be over: a
+// deadline may pass while bytes are waiting if this process itself is held up, as
+// by SIGSTOP, a suspended machine or a busy one. Then a half remains, in which a
+// peer that lives is heard, as its heartbeat is far shorter.
 func (t *timed) Read(b []byte) (int, error) {
-	for {
-		deadline := time.Now().Add(t.read)
-		if err := t.Conn.SetReadDeadline(deadline); err != nil {
+	for range 2 {
+		if err := t.Conn.SetReadDeadline(time.Now().Add(t.read / 2)); err != nil {
 			return 0, err
 		}
-		n, err := t.Conn.Read(b)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n, err := t.Conn.Read(b); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		if time.Since(deadline) <= t.late {
-			markSilent.Pass()
-			return 0, fmt.Errorf("%w for %v", ErrSilent, t.read)
-		}
 	}
+	markSilent.Pass()
+	return 0, fmt.Errorf("%w for %v", ErrSilent, t.read)
 }
 
 // Write writes all of b, waiting at most t.write for each bit of progress, else
