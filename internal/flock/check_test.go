@@ -295,7 +295,7 @@ func TestBits(t *testing.T) {
 					}
 				})
 				t.Logf("%-22s %d of %d answers without a decoded slice", w.name, compared, n)
-				if w.parity == 0 && compared < n || w.parity > 0 && len(w.faults) == 0 && compared == 0 {
+				if w.parity == 0 && compared < n {
 					t.Errorf("%s: only %d answers could be compared", w.name, compared)
 				}
 			}

@@ -16,7 +16,7 @@ import (
 	"starling/internal/wire"
 )
 
-var wireInputs = flag.Int("wire-inputs", 2000, "at most so many inputs of a model in TestWireAndAnswers")
+var wireInputs = flag.Int("wire-inputs", 500, "at most so many inputs of a model in TestWireAndAnswers")
 
 // TestWireAndAnswers measures what rounding on the wire does to answers, with all
 // results there and with a slice decoded in every layer: docs/link.md has the

