@@ -50,14 +50,15 @@ func NewTensor(data []float32, shape ...int) *Tensor { return tensor.FromSlice(d
 
 // Options say how to run a model. The zero value runs it in this process.
 type Options struct {
-	Workers     int    // data slices of each layer, k; 0 runs without workers
-	Parity      int    // parity slices of each layer, r: 0 to 4
-	Split       string // auto (default), output, input, channel, filter or spatial; see docs/cli.md
-	Redundancy  string // parity (default), replicate or none
-	Wire        string // of inputs and results between processes: f32 (default), or f16 or int8, which round; see docs/link.md
-	Threads     int    // for computing, of each worker and of this process; default 1
-	Concurrency int    // requests in flight at once; more wait. Default 8
-	Waiting     int    // requests that may wait; more get a *BusyError. Default 16 for each of Concurrency, negative for none
+	Dims        map[string]int // sizes of free dimensions of the inputs, by name; default 1
+	Workers     int            // data slices of each layer, k; 0 runs without workers
+	Parity      int            // parity slices of each layer, r: 0 to 4
+	Split       string         // auto (default), output, input, channel, filter or spatial; see docs/cli.md
+	Redundancy  string         // parity (default), replicate or none
+	Wire        string         // of inputs and results between processes: f32 (default), or f16 or int8, which round; see docs/link.md
+	Threads     int            // for computing, of each worker and of this process; default 1
+	Concurrency int            // requests in flight at once; more wait. Default 8
+	Waiting     int            // requests that may wait; more get a *BusyError. Default 16 for each of Concurrency, negative for none
 	// WorkerCommand starts a worker process on this machine: the path of the
 	// starling program and "worker". It is needed if Workers is not 0.
 	WorkerCommand []string
@@ -80,7 +81,7 @@ func Open(path string, opt Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := onnx.Decode(path)
+	g, err := onnx.Decode(path, opt.Dims)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func benchModel(name string, seed uint64) (*graph.Graph, error) {
 	if slices.Contains(zoo.Names(), name) {
 		return zoo.Build(name, seed)
 	}
-	g, err := onnx.Decode(name)
+	g, err := onnx.Decode(name, nil)
 	if err != nil {
 		return nil, withHint(err)
 	}

@@ -77,6 +77,12 @@ func (o *flockFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
+// addDims adds the flag for what a model's file leaves free.
+func addDims(cmd *cobra.Command, dims *map[string]int) {
+	cmd.Flags().StringToIntVar(dims, "dim", nil, "`NAME=SIZE` of a free dimension of the inputs, as seq=128; repeatable; inspect lists them (default: 1)")
+	cmd.Flags().Lookup("dim").DefValue = "" // else help says "default []"
+}
+
 // modelName splits a MODEL, FILE or NAME=FILE.
 func modelName(model string) (name, path string) {
 	if name, path, ok := strings.Cut(model, "="); ok {

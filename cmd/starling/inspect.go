@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,10 @@ import (
 )
 
 func inspectCommand() *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON bool
+		dims   map[string]int
+	)
 	cmd := &cobra.Command{
 		Use:   "inspect MODEL",
 		Short: "Show a model's graph, shapes, work and weights, and what Starling can't run of it",
@@ -28,6 +32,9 @@ func inspectCommand() *cobra.Command {
 			g, err := onnx.Parse(args[0])
 			if err != nil {
 				return withHint(err)
+			}
+			if err := g.SetDims(dims); err != nil {
+				return fmt.Errorf("model %s: %w", args[0], err)
 			}
 			r := &inspection{
 				Model: args[0], Opset: g.Opset, Metadata: g.Metadata,
@@ -58,6 +65,7 @@ func inspectCommand() *cobra.Command {
 			return nil
 		},
 	}
+	addDims(cmd, &dims)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -80,6 +88,18 @@ type value struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"`
 	Shape []int  `json:"shape"`
+
+	// Of an input with free dimensions, the name of each, "" of another.
+	Free []string `json:"free,omitempty"`
+}
+
+// free says which dimensions are free, "" if none is.
+func (v *value) free() string {
+	names := slices.DeleteFunc(slices.Clone(v.Free), func(name string) bool { return name == "" })
+	if len(names) == 0 {
+		return ""
+	}
+	return ", free: " + strings.Join(names, ", ")
 }
 
 type node struct {
@@ -105,7 +125,7 @@ func (r *inspection) fill(g *graph.Graph) {
 		return value{Name: name, Type: info.Type.String(), Shape: append([]int{}, info.Shape...)}
 	}
 	for _, in := range g.Inputs {
-		r.Inputs = append(r.Inputs, value{Name: in.Name, Type: in.Type.String(), Shape: append([]int{}, in.Shape...)})
+		r.Inputs = append(r.Inputs, value{Name: in.Name, Type: in.Type.String(), Shape: append([]int{}, in.Shape...), Free: g.Free[in.Name]})
 	}
 	for _, c := range g.Constants {
 		r.Parameters += int64(c.Shape.Elements())
@@ -148,7 +168,7 @@ func (r *inspection) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "model\t%s, opset %d\n", r.Model, r.Opset)
 	for _, v := range r.Inputs {
-		fmt.Fprintf(t, "input\t%s %s %v\n", v.Name, v.Type, tensor.Shape(v.Shape))
+		fmt.Fprintf(t, "input\t%s %s %v%s\n", v.Name, v.Type, tensor.Shape(v.Shape), v.free())
 	}
 	for _, v := range r.Outputs {
 		fmt.Fprintf(t, "output\t%s %s %v\n", v.Name, v.Type, tensor.Shape(v.Shape))

@@ -25,6 +25,7 @@ type planFlags struct {
 	options plan.Options
 	wire    string
 	file    string
+	dims    map[string]int
 }
 
 func (p *planFlags) add(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.Float64SliceVar(&p.options.Speeds, "speeds", nil, "`NUMBERS` for all workers relative to each other, as 1,1,0.5,2,1: slices are in proportion (default: all alike)")
 	f.Lookup("speeds").DefValue = "" // else help says "default []"
 	f.StringVar(&p.file, "plan", "", "YAML `FILE` that says all this, and what is otherwise for single layers")
+	addDims(cmd, &p.dims)
 }
 
 // check finds what is wrong with the flags, and reads the file.
@@ -106,7 +108,7 @@ coordinator's link, and its slowest data slice's computing.`,
 			if !(d.GFLOPS > 0 && d.ReadGBs > 0 && d.LinkMbps > 0 && d.RTT >= 0) {
 				return usage(cmd, "--gflops, --read-gbs and --link-mbps must be above 0, --rtt not below")
 			}
-			g, err := onnx.Decode(args[0])
+			g, err := onnx.Decode(args[0], p.dims)
 			if err != nil {
 				return withHint(err)
 			}

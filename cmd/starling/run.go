@@ -116,7 +116,7 @@ func (o *runOptions) run(cmd *cobra.Command, model string, args []string) (err e
 	defer progress.stop()
 	progress.now(func() string { return "reading " + model })
 	name, path := modelName(model)
-	g, err := onnx.Decode(path)
+	g, err := onnx.Decode(path, o.plan.dims)
 	if err != nil {
 		return withHint(err)
 	}

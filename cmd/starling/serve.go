@@ -125,7 +125,7 @@ func (o *serveOptions) run(cmd *cobra.Command, args []string) (err error) {
 	defer progress.stop()
 	for _, arg := range args {
 		progress.now(func() string { return "starting " + arg })
-		m, err := startModel(ctx, arg, o.config)
+		m, err := startModel(ctx, arg, o.plan.dims, o.config)
 		if err != nil {
 			return err
 		}
@@ -148,9 +148,9 @@ func (o *serveOptions) run(cmd *cobra.Command, args []string) (err error) {
 }
 
 // startModel starts the flock of a MODEL.
-func startModel(ctx context.Context, arg string, config flock.Config) (m serve.Model, err error) {
+func startModel(ctx context.Context, arg string, dims map[string]int, config flock.Config) (m serve.Model, err error) {
 	name, path := modelName(arg)
-	g, err := onnx.Decode(path)
+	g, err := onnx.Decode(path, dims)
 	if err != nil {
 		return m, withHint(err)
 	}

@@ -47,7 +47,7 @@ func TestModelsAgreeWithONNXRuntime(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".onnx"), func(t *testing.T) {
 			agree(t, func() *graph.Graph {
-				g, err := onnx.Decode(file)
+				g, err := onnx.Decode(file, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -163,7 +163,7 @@ func withoutSoftmax(t *testing.T, g *graph.Graph) *graph.Graph {
 func TestVoiceDetectorFedBack(t *testing.T) {
 	dir := models(t, "STARLING_MODELS")
 	file := filepath.Join(dir, "silero_vad_16k_static.onnx")
-	g, err := onnx.Decode(file)
+	g, err := onnx.Decode(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

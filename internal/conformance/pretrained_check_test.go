@@ -20,7 +20,7 @@ import (
 // session runs the simplified model of a file, which takes these inputs.
 func session(t *testing.T, file string) (*engine.Session, []graph.Value) {
 	t.Helper()
-	g, err := onnx.Decode(file)
+	g, err := onnx.Decode(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

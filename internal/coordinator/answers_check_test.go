@@ -168,7 +168,7 @@ func mnistLabels(t *testing.T) []byte {
 
 func simplified(t *testing.T, file string) *graph.Graph {
 	t.Helper()
-	g, err := onnx.Decode(file)
+	g, err := onnx.Decode(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestQuantisedModels(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			g, err := onnx.Decode(file)
+			g, err := onnx.Decode(file, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -43,7 +43,7 @@ func model(t testing.TB, name string) (plain, simple *graph.Graph) {
 	t.Helper()
 	var graphs [2]*graph.Graph
 	for i := range graphs {
-		g, err := onnx.Decode(modelFile(t, name))
+		g, err := onnx.Decode(modelFile(t, name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

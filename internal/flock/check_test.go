@@ -48,7 +48,7 @@ func modelFile(t *testing.T, name ...string) string {
 
 func decode(t *testing.T, name string) *graph.Graph {
 	t.Helper()
-	g, err := onnx.Decode(modelFile(t, name))
+	g, err := onnx.Decode(modelFile(t, name), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

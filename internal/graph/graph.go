@@ -8,6 +8,12 @@
 package graph
 
 import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
 	"starling/internal/tensor"
 )
 
@@ -17,8 +23,9 @@ type Graph struct {
 	Opset   int            // of the default ONNX domain
 	Domains map[string]int // versions of the other operator domains
 
-	Inputs    []Value  // what a request must bring, constants excluded
-	Outputs   []string // what a request gets
+	Inputs    []Value             // what a request must bring, constants excluded
+	Free      map[string][]string // of an input with free dimensions, the name of each, "" of another
+	Outputs   []string            // what a request gets
 	Nodes     []*Node
 	Constants map[string]*tensor.Tensor // weights and other initializers
 	Infos     map[string]Info           // filled by Prepare, constants and inputs included
@@ -36,7 +43,7 @@ type Value struct {
 	Info
 }
 
-// Info is the type of a value. A graph input's free dimensions are 1.
+// Info is the type of a value. An input's free dimensions are 1 or what SetDims says.
 type Info struct {
 	Type  tensor.DType
 	Shape tensor.Shape
@@ -70,6 +77,34 @@ type Subgraph struct {
 	Inputs, Outputs []string
 	Nodes           []*Node
 	Constants       map[string]*tensor.Tensor
+}
+
+// SetDims gives free dimensions of the inputs other sizes, by their names, before
+// Prepare.
+func (g *Graph) SetDims(sizes map[string]int) error {
+	free := map[string]bool{}
+	for _, in := range g.Inputs {
+		for i, name := range g.Free[in.Name] {
+			if name == "" {
+				continue
+			}
+			free[name] = true
+			if size, ok := sizes[name]; ok {
+				in.Shape[i] = size
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		switch {
+		case !free[name] && len(free) == 0:
+			return fmt.Errorf("it has no free dimension %q, nor any other", name)
+		case !free[name]:
+			return fmt.Errorf("it has no free dimension %q: there are %s", name, strings.Join(slices.Sorted(maps.Keys(free)), ", "))
+		case sizes[name] < 1 || sizes[name] > math.MaxInt32:
+			return fmt.Errorf("size %d of free dimension %q is not from 1 to %d", sizes[name], name, math.MaxInt32)
+		}
+	}
+	return nil
 }
 
 // Int returns the attribute, or def where it is absent or no int64.

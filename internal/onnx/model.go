@@ -154,11 +154,17 @@ func (d *decoder) setBody(g *graph.Graph, p *onnxpb.GraphProto) error {
 		if g.Constants[name] != nil {
 			continue // before IR version 4 every initializer is an input too
 		}
-		info, err := inputInfo(v.GetType())
+		info, free, err := inputInfo(name, v.GetType())
 		if err != nil {
 			return fmt.Errorf("graph input %q: %w", name, err)
 		}
 		g.Inputs = append(g.Inputs, graph.Value{Name: name, Info: info})
+		if free != nil {
+			if g.Free == nil {
+				g.Free = map[string][]string{}
+			}
+			g.Free[name] = free
+		}
 	}
 	for _, v := range p.Output {
 		if err := checkName(v.GetName()); err != nil {
@@ -219,25 +225,37 @@ func (d *decoder) subgraph(p *onnxpb.GraphProto) (*graph.Subgraph, error) {
 	return s, err
 }
 
-// inputInfo is the type of a graph input; a dimension without a value is 1.
-func inputInfo(t *onnxpb.TypeProto) (graph.Info, error) {
+// inputInfo is the type of a graph input and, if it has free dimensions, the name of
+// each. One that the file gives no name is called INPUT.AXIS.
+func inputInfo(name string, t *onnxpb.TypeProto) (graph.Info, []string, error) {
 	tt := t.GetTensorType()
 	if tt == nil || tt.Shape == nil {
-		return graph.Info{}, errors.New("it is no tensor with a shape")
+		return graph.Info{}, nil, errors.New("it is no tensor with a shape")
 	}
 	typ, err := dtype(tt.GetElemType())
 	if err != nil {
-		return graph.Info{}, err
+		return graph.Info{}, nil, err
 	}
 	dims := make([]int64, len(tt.Shape.Dim))
+	var free []string
 	for i, dim := range tt.Shape.Dim {
 		// Exporters write 0 and -1 for a free dimension, too.
-		if dims[i] = dim.GetDimValue(); dims[i] == 0 || dims[i] == -1 {
-			dims[i] = 1
+		if dims[i] = dim.GetDimValue(); dims[i] != 0 && dims[i] != -1 {
+			continue
+		}
+		if free == nil {
+			free = make([]string, len(dims))
+		}
+		dims[i], free[i] = 1, dim.GetDimParam()
+		if free[i] == "" {
+			free[i] = fmt.Sprintf("%s.%d", name, i)
 		}
 	}
+	if err := checkNames(free); err != nil {
+		return graph.Info{}, nil, err
+	}
 	shape, err := shapeOf(dims)
-	return graph.Info{Type: typ, Shape: shape}, err
+	return graph.Info{Type: typ, Shape: shape}, free, err
 }
 
 // nodeNames returns a unique name for every node: its own or, where that is

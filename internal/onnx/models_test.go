@@ -46,7 +46,7 @@ func TestDecodeRealModels(t *testing.T) {
 		{"stories260K_s256.onnx", "int64[1,256]", "float32[1,256,512]", 243, 0},
 	} {
 		t.Run(c.file, func(t *testing.T) {
-			g, err := Decode(modelFile(t, c.file))
+			g, err := Decode(modelFile(t, c.file), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -32,15 +32,18 @@ const (
 )
 
 // Decode reads the model in the file at path and prepares it: Parse and then
-// graph.Graph.Prepare. Free dimensions of inputs become 1. If Prepare fails
-// the graph is returned with the error, so that it can be shown; an operator
-// that Starling does not know is a *graph.UnsupportedError.
-func Decode(path string) (*graph.Graph, error) {
+// graph.Graph.Prepare. Free dimensions of inputs have the sizes that dims gives by
+// name, or 1. If Prepare fails the graph is returned with the error, so that it can
+// be shown; an operator that Starling does not know is a *graph.UnsupportedError.
+func Decode(path string, dims map[string]int) (*graph.Graph, error) {
 	g, err := Parse(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.Prepare(); err != nil {
+	if err = g.SetDims(dims); err == nil {
+		err = g.Prepare()
+	}
+	if err != nil {
 		return g, fmt.Errorf("model %s: %w", path, err)
 	}
 	return g, nil

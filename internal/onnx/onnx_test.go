@@ -87,7 +87,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if back, err = Decode(path); err != nil || !reflect.DeepEqual(g, back) {
+	if back, err = Decode(path, nil); err != nil || !reflect.DeepEqual(g, back) {
 		t.Errorf("from a file: %v", err)
 	}
 	for name, c := range back.Constants {
@@ -288,10 +288,10 @@ func manyNodes() []byte {
 func TestDecodeRefusesFiles(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.onnx")
-	if _, err := Decode(missing); err == nil || err.Error() != "read model "+missing+": no such file or directory" {
+	if _, err := Decode(missing, nil); err == nil || err.Error() != "read model "+missing+": no such file or directory" {
 		t.Errorf("missing file: %v", err)
 	}
-	if _, err := Decode(dir); err == nil || err.Error() != "read model "+dir+": not a regular file" {
+	if _, err := Decode(dir, nil); err == nil || err.Error() != "read model "+dir+": not a regular file" {
 		t.Errorf("folder: %v", err)
 	}
 	large := filepath.Join(dir, "large.onnx")
@@ -302,7 +302,7 @@ func TestDecodeRefusesFiles(t *testing.T) {
 		t.Skipf("no sparse files: %v", err)
 	}
 	want := "read model " + large + ": 2147483648 bytes, limit 2147483647: keep the weights in external data files"
-	if _, err := Decode(large); err == nil || err.Error() != want {
+	if _, err := Decode(large, nil); err == nil || err.Error() != want {
 		t.Errorf("large file: %v", err)
 	}
 }
@@ -364,11 +364,47 @@ func TestDecodeMemory(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := Decode(path); err != nil {
+	if _, err := Decode(path, nil); err != nil {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; got > size+size/8 {
 		t.Errorf("%d bytes allocated for weights of %d", got, size)
+	}
+}
+
+func TestFreeDimensions(t *testing.T) {
+	b := model(t, func(m *onnxpb.ModelProto) {
+		m.Graph.Input[0].GetType().GetTensorType().Shape.Dim = []*onnxpb.TensorShapeProto_Dimension{
+			{Value: &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "batch"}},
+			{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 7}},
+			{},
+			{Value: &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "seq"}},
+		}
+	})
+	path := filepath.Join(t.TempDir(), "free.onnx")
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dims map[string]int
+		want string // of the output, or of the error
+	}{
+		{nil, "float32[1,7,1,1]"},
+		{map[string]int{"seq": 5, "x.2": 3}, "float32[1,7,3,5]"},
+		{map[string]int{"time": 5}, `it has no free dimension "time": there are batch, seq, x.2`},
+		{map[string]int{"seq": 0}, `size 0 of free dimension "seq" is not from 1 to 2147483647`},
+		{map[string]int{"seq": math.MaxInt32, "batch": math.MaxInt32}, `graph input "x": `},
+	} {
+		g, err := Decode(path, c.dims)
+		got := ""
+		if err != nil {
+			got = strings.TrimPrefix(err.Error(), "model "+path+": ")
+		} else {
+			got = g.Infos["y"].String()
+		}
+		if !strings.HasPrefix(got, c.want) {
+			t.Errorf("%v: %q, want %q", c.dims, got, c.want)
+		}
 	}
 }

@@ -130,7 +130,7 @@ func TestExternalData(t *testing.T) {
 			write(path, string(model(t, func(m *onnxpb.ModelProto) {
 				m.Graph.Initializer = []*onnxpb.TensorProto{external("w", []int64{2}, c.pairs...)}
 			})))
-			g, err := Decode(path)
+			g, err := Decode(path, nil)
 			if c.want != "" {
 				want := `read model ` + path + `: initializer: tensor "w": ` + c.want
 				if err == nil || err.Error() != want {
