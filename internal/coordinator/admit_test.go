@@ -76,7 +76,7 @@ func TestWrongProtocolIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		h, reason, err := here.Receive()
-		if err != nil || h.Type != frame.Refuse || !strings.Contains(string(reason), "protocol 1, this coordinator 2") {
+		if err != nil || h.Type != frame.Refuse || !strings.Contains(string(reason), "protocol 1, this coordinator 3") {
 			t.Errorf("got %v %q, %v", h.Type, reason, err)
 		}
 		if _, _, err := here.Receive(); err == nil {

@@ -252,7 +252,8 @@ func (c *Coordinator) admit(conn *link.Conn) (*member, error) {
 // if the connection cannot take that now.
 func (c *Coordinator) assign(m *member, place int) bool {
 	info := c.shards[place]
-	if !tell(m.conn, frame.Header{Type: frame.Assign, Request: m.version + 1}, &frame.AssignInfo{SHA256: info.SHA256, Size: info.Size}) {
+	assign := frame.AssignInfo{SHA256: info.SHA256, Size: info.Size, Description: info.Description}
+	if !tell(m.conn, frame.Header{Type: frame.Assign, Request: m.version + 1}, &assign) {
 		return false
 	}
 	m.shard, m.ready = place, false

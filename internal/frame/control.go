@@ -13,7 +13,7 @@ import (
 
 // Protocol is the version of what workers and coordinators say over frames; a
 // worker of another one is refused.
-const Protocol = 2
+const Protocol = 3
 
 // Limits of control payloads. Strings are counted in bytes.
 const (
@@ -60,6 +60,9 @@ type WelcomeInfo struct {
 type AssignInfo struct {
 	SHA256 string `json:"sha256"` // of the file, 64 lower-case hex digits
 	Size   int64  `json:"size"`   // bytes
+	// Description is the CRC-32C of the file's description: one that is kept under
+	// that name is not hashed anew, but must have it.
+	Description uint32 `json:"description"`
 }
 
 // EmulateInfo makes a worker or its link worse, in labs only. Each one replaces

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -153,7 +152,7 @@ func (s *Store) Patch(from *Shard, patches []Patch) (Info, error) {
 	if err := w.finish(); err != nil {
 		return Info{}, err
 	}
-	info := Info{SHA256: hex.EncodeToString(w.sum.Sum(nil)), Size: w.size}
+	info := w.info()
 	f := w.file
 	w.file = nil
 	info.Path, err = s.keep(f, info.SHA256)

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,6 +28,21 @@ func OpenStore(dir string) (*Store, error) {
 // Path is where the shard of that checksum is, whether it is there or not.
 // sum must be 64 hex digits.
 func (s *Store) Path(sum string) string { return filepath.Join(s.dir, sum+".shard") }
+
+// Open is Open of the shard that want names; want.Path is not used. One that
+// is whole but another, as files change places when a folder is put back by hand,
+// gives a *CorruptError too.
+func (s *Store) Open(want Info) (*Shard, error) {
+	path := s.Path(want.SHA256)
+	sh, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(sh.data)) != want.Size || binary.LittleEndian.Uint32(sh.data[len(sh.data)-tailSize+4:]) != want.Description {
+		return nil, errors.Join(&CorruptError{path, "it is another shard than its name says"}, sh.Close())
+	}
+	return sh, nil
+}
 
 func (s *Store) temporary() (*os.File, error) {
 	f, err := os.CreateTemp(s.dir, "new-*.tmp")

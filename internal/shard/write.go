@@ -23,6 +23,9 @@ type Info struct {
 	SHA256 string // of the file's bytes, in hex: its name in a Store
 	Size   int64  // of the file
 	Path   string
+	// Description is the CRC-32C of the file's description, which has those of all
+	// weights: it tells one shard from another without reading them.
+	Description uint32
 }
 
 // Build cuts the weights of a prepared graph by plan and writes one shard per
@@ -127,7 +130,7 @@ func writeLayer(writers []*writer, i int, layer *plan.Layer, w []byte) error {
 func keepAll(store *Store, writers []*writer) (infos []Info, err error) {
 	var made []string
 	for i, w := range writers {
-		info := Info{SHA256: hex.EncodeToString(w.sum.Sum(nil)), Size: w.size}
+		info := w.info()
 		_, statErr := os.Lstat(store.Path(info.SHA256))
 		f := w.file
 		w.file = nil
@@ -153,6 +156,13 @@ type writer struct {
 	sum   hash.Hash
 	size  int64
 	meta  meta
+
+	description uint32 // CRC-32C of meta as it is written
+}
+
+// info names a finished file but for its path.
+func (w *writer) info() Info {
+	return Info{SHA256: hex.EncodeToString(w.sum.Sum(nil)), Size: w.size, Description: w.description}
 }
 
 func newWriter(store *Store) (*writer, error) {
@@ -212,7 +222,8 @@ func (w *writer) finish() error {
 	}
 	var tail [tailSize]byte
 	binary.LittleEndian.PutUint32(tail[0:], uint32(len(raw)))
-	binary.LittleEndian.PutUint32(tail[4:], crc32.Checksum(raw, castagnoli))
+	w.description = crc32.Checksum(raw, castagnoli)
+	binary.LittleEndian.PutUint32(tail[4:], w.description)
 	binary.LittleEndian.PutUint64(tail[8:], uint64(w.size+tailSize))
 	copy(tail[16:], magic)
 	if err := w.write(tail[:]); err != nil {

@@ -37,7 +37,7 @@ func TestDialsAgain(t *testing.T) {
 			_ = conn.Flush(context.Background())
 		}, []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms}},
 		{"served and hung up", 0, 0, func(conn *link.Conn) {
-			_ = conn.SendInfo(context.Background(), frame.Assign, &frame.AssignInfo{SHA256: infos[0].SHA256, Size: infos[0].Size})
+			_ = conn.SendInfo(context.Background(), frame.Assign, &frame.AssignInfo{SHA256: infos[0].SHA256, Size: infos[0].Size, Description: infos[0].Description})
 			for {
 				if h, _, err := conn.Receive(); err != nil || h.Type == frame.Ready {
 					return

@@ -33,7 +33,7 @@ type session struct {
 
 	served   bool            // the shard was held, so requests could come
 	incoming *shard.Incoming // a shard on its way; nil if none
-	assigned frame.AssignInfo
+	assigned shard.Info
 	version  uint64        // of assigned, to be said in Ready
 	patches  []shard.Patch // of the shard that is held, for the next one
 	patching int           // bytes of patches
@@ -191,13 +191,13 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 		s.incoming.Abandon()
 		s.incoming = nil
 	}
-	s.assigned = info
+	s.assigned = shard.Info{SHA256: info.SHA256, Size: info.Size, Description: info.Description}
 	s.patch()
 	if s.held != nil && s.held.sum == info.SHA256 {
 		markHeld.Pass()
 		return s.ready(ctx)
 	}
-	err := s.hold(info.SHA256)
+	err := s.hold(s.assigned)
 	var damaged *shard.CorruptError
 	switch {
 	case err == nil:
@@ -210,7 +210,7 @@ func (s *session) assign(ctx context.Context, payload []byte) error {
 		return err
 	}
 	markWant.Pass()
-	if s.incoming, err = s.store.Receive(shard.Info{SHA256: info.SHA256, Size: info.Size}); err != nil {
+	if s.incoming, err = s.store.Receive(s.assigned); err != nil {
 		return err
 	}
 	return s.conn.Send(ctx, frame.Header{Type: frame.Want, Layer: uint32(s.version)}, nil)
@@ -232,7 +232,7 @@ func (s *session) chunk(ctx context.Context, h frame.Header, payload []byte) err
 	err := s.incoming.Finish()
 	s.incoming = nil
 	if err == nil {
-		err = s.hold(s.assigned.SHA256)
+		err = s.hold(s.assigned)
 	}
 	if err != nil {
 		return err

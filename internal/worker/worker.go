@@ -225,19 +225,19 @@ func (w *worker) connect(ctx context.Context) (served bool, err error) {
 }
 
 // hold maps and prepares a shard of the store, in place of the one held.
-func (w *worker) hold(sum string) error {
+func (w *worker) hold(info shard.Info) error {
 	w.drop()
-	sh, err := shard.Open(w.store.Path(sum))
+	sh, err := w.store.Open(info)
 	if err != nil {
 		return err
 	}
-	h := &held{sum: sum, shard: sh, slices: make(map[sliceKey]layerSlice, len(sh.Slices))}
+	h := &held{sum: info.SHA256, shard: sh, slices: make(map[sliceKey]layerSlice, len(sh.Slices))}
 	w.held = h
 	for _, s := range sh.Slices {
 		layer, err := w.prepare(&s)
 		if err != nil {
 			w.drop()
-			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, sum, err)
+			return fmt.Errorf("layer %d of shard %s: %w", s.Layer, info.SHA256, err)
 		}
 		h.slices[sliceKey{uint32(s.Layer), uint32(s.Nth)}] = layer
 		h.weights += len(s.Weights)

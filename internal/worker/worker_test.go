@@ -207,7 +207,7 @@ func (b *boss) info(typ frame.Type, i frame.Info) {
 func (b *boss) assign(i shard.Info) {
 	b.t.Helper()
 	b.info(frame.Welcome, &frame.WelcomeInfo{Worker: "w1"})
-	b.info(frame.Assign, &frame.AssignInfo{SHA256: i.SHA256, Size: i.Size})
+	b.info(frame.Assign, &frame.AssignInfo{SHA256: i.SHA256, Size: i.Size, Description: i.Description})
 }
 
 // give sends the shard in pieces, from an offset on.
@@ -438,7 +438,7 @@ func TestReassignOnFullLink(t *testing.T) {
 			b.compute(request, 0)
 		}
 		synctest.Wait()
-		b.info(frame.Assign, &frame.AssignInfo{SHA256: others[1].SHA256, Size: others[1].Size})
+		b.info(frame.Assign, &frame.AssignInfo{SHA256: others[1].SHA256, Size: others[1].Size, Description: others[1].Description})
 		synctest.Wait()
 		<-door
 		synctest.Wait()
@@ -533,10 +533,15 @@ func TestKeptShard(t *testing.T) {
 		b.result(infos[0], 1, 0)
 	})
 	path := filepath.Join(dir, infos[0].SHA256+".shard")
+	other, err := os.ReadFile(shards(t, 2, 3)[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, damage := range []func(raw []byte) []byte{
 		func(raw []byte) []byte { raw[64] ^= 1; return raw },
 		func(raw []byte) []byte { return raw[:len(raw)/2] },
 		func([]byte) []byte { return nil },
+		func([]byte) []byte { return other }, // whole, and as long: under another's name
 	} {
 		raw, err := os.ReadFile(path)
 		if err == nil {
