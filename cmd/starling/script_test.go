@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(e *testscript.Env) error {
 			state := filepath.Join(e.WorkDir, "state")
+			e.Setenv("GORACE", os.Getenv("GORACE")) // scripts inherit nothing
 			e.Setenv("XDG_STATE_HOME", state)
 			e.Setenv("STATE", filepath.Join(state, "starling"))
 			e.Setenv("MODEL", filepath.Join(folder, "digits.onnx"))
