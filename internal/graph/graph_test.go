@@ -373,3 +373,16 @@ func TestFormat(t *testing.T) {
 		}
 	}
 }
+
+func TestDropoutThatDropsNothing(t *testing.T) {
+	training := tensor.FromSlice([]bool{true})
+	for _, c := range []struct {
+		ratio float32
+		fails bool
+	}{{0, false}, {0.5, true}} {
+		g := one(13, "Dropout", nil, f32(2, 3), tensor.FromSlice([]float32{c.ratio}), training)
+		if err := g.Prepare(); (err != nil) != c.fails {
+			t.Errorf("ratio %v: %v", c.ratio, err)
+		}
+	}
+}

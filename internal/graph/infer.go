@@ -310,7 +310,13 @@ func inferDropout(c *call) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		if t == nil || t.Type != tensor.Bool || slices.ContainsFunc(t.Data, func(b byte) bool { return b != 0 }) {
+		ratio, err := c.graph.value(c.node.Inputs[1])
+		if err != nil {
+			return Info{}, err
+		}
+		// A ratio of 0 keeps everything, as exporters write what never drops.
+		none := ratio != nil && !slices.ContainsFunc(ratio.Data, func(b byte) bool { return b != 0 })
+		if !none && (t == nil || t.Type != tensor.Bool || slices.ContainsFunc(t.Data, func(b byte) bool { return b != 0 })) {
 			return Info{}, fmt.Errorf("training mode %q is not a constant false: export the model for inference", c.node.Inputs[2])
 		}
 	}
