@@ -88,7 +88,6 @@ Faults: ` + strings.Join(experiment.FaultNames(), "; ") + `.`,
 	f.SortFlags = false
 	f.StringSliceVar(&c.Faults, "faults", nil, "`NAMES` of those to make (default: all)")
 	f.StringSliceVar(&c.Policies, "policies", nil, "`NAMES` of those to compare: "+strings.Join(experiment.GatherPolicies(), ", ")+" (default: all)")
-	f.Lookup("faults").DefValue, f.Lookup("policies").DefValue = "", ""
 	f.DurationVar(&c.Lasts, "lasts", 2*time.Second, "how long a fault lasts")
 	f.IntVar(&c.Clients, "clients", 2, "clients that ask at once")
 	f.StringVar(&c.StateDir, "state", stateDir(), "folder in which the workers' parts are kept for the run")
@@ -171,7 +170,6 @@ MODEL is an ONNX file or a network's name; without one, it is alexnet. Scenarios
 	f.StringVar(&c.Prefix, "prefix", "st", "of the lab's namespaces; labs with different ones coexist")
 	f.StringSliceVar(&c.Scenarios, "scenarios", nil, "`NAMES` of those to run (default: all)")
 	f.StringSliceVar(&c.Policies, "policies", nil, "`NAMES` of those to compare: "+strings.Join(experiment.GatherPolicies(), ", ")+" (default: all)")
-	f.Lookup("scenarios").DefValue, f.Lookup("policies").DefValue = "", ""
 	f.IntVar(&c.Requests, "requests", 1000, "of each scenario and policy")
 	f.IntVar(&c.Turn, "turn", 50, "requests that a policy has before the next one's turn")
 	f.DurationVar(&c.Slice, "slice", 15*time.Millisecond, "that a device computes a slice")

@@ -44,10 +44,9 @@ MODEL is FILE, which is served under its name without .onnx, or NAME=FILE.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.rest, "http", "127.0.0.1:8000", "`ADDRESS` for REST, of loopback; port 0 is any free one")
-	f.StringVar(&o.rpc, "grpc", "127.0.0.1:8001", "likewise for gRPC")
+	f.StringVar(&o.rpc, "grpc", "127.0.0.1:8001", "`ADDRESS` likewise for gRPC")
 	o.flockFlags.add(cmd, 8)
 	f.IntVar(&o.config.Waiting, "waiting", 0, "requests to a model that may wait beside them; more are told when to come again (default: 16 for each of --concurrency)")
-	f.Lookup("waiting").DefValue = ""
 	return cmd
 }
 
