@@ -2,7 +2,9 @@
 // workers that make good for any one that is lost. It is the Go API of what
 // the starling command does; see the README.
 //
-//	m, err := starling.Open("model.onnx", starling.Options{Workers: 4, Parity: 1})
+//	m, err := starling.Open("model.onnx", starling.Options{
+//		Workers: 4, Parity: 1, WorkerCommand: []string{"/path/to/starling", "worker"},
+//	})
 //	if err != nil { … }
 //	defer m.Close()
 //	outputs, err := m.Infer(ctx, starling.NewTensor(pixels, 1, 1, 28, 28))
@@ -53,7 +55,7 @@ type Options struct {
 	Dims        map[string]int // sizes of free dimensions of the inputs, by name; default 1
 	Workers     int            // data slices of each layer, k; 0 runs without workers
 	Parity      int            // parity slices of each layer, r: 0 to 4
-	Split       string         // auto (default), output, input, channel, filter or spatial; see docs/cli.md
+	Split       string         // auto (default), output, input, channel, filter, spatial or stage; see docs/cli.md
 	Redundancy  string         // parity (default), replicate or none
 	Wire        string         // of inputs and results between processes: f32 (default), or f16 or int8, which round; see docs/link.md
 	Threads     int            // for computing, of each worker and of this process; default 1

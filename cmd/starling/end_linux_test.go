@@ -50,7 +50,7 @@ func TestEnds(t *testing.T) {
 				"run", "../../internal/digits/digits.onnx", "../../internal/digits/digits-images-idx3-ubyte.gz",
 				"--requests", "2000000000", "--state", state, "--output", answers,
 			}, test.args...)...)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // when the test is killed
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
 			if err := cmd.Start(); err != nil {
@@ -105,6 +105,7 @@ func TestStrangers(t *testing.T) {
 	state, out := t.TempDir(), t.TempDir()
 	cmd := exec.Command("starling", "run", "../../internal/digits/digits.onnx", "../../internal/digits/digits-images-idx3-ubyte.gz",
 		"--requests", "2000000000", "--state", state, "--output", filepath.Join(out, "answers.npy"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test is killed
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {

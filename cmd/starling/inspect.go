@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -89,17 +88,7 @@ type value struct {
 	Type  string `json:"type"`
 	Shape []int  `json:"shape"`
 
-	// Of an input with free dimensions, the name of each, "" of another.
-	Free []string `json:"free,omitempty"`
-}
-
-// free says which dimensions are free, "" if none is.
-func (v *value) free() string {
-	names := slices.DeleteFunc(slices.Clone(v.Free), func(name string) bool { return name == "" })
-	if len(names) == 0 {
-		return ""
-	}
-	return ", free: " + strings.Join(names, ", ")
+	Free []string `json:"free,omitempty"` // as graph.Value's
 }
 
 type node struct {
@@ -125,7 +114,7 @@ func (r *inspection) fill(g *graph.Graph) {
 		return value{Name: name, Type: info.Type.String(), Shape: append([]int{}, info.Shape...)}
 	}
 	for _, in := range g.Inputs {
-		r.Inputs = append(r.Inputs, value{Name: in.Name, Type: in.Type.String(), Shape: append([]int{}, in.Shape...), Free: g.Free[in.Name]})
+		r.Inputs = append(r.Inputs, value{Name: in.Name, Type: in.Type.String(), Shape: append([]int{}, in.Shape...), Free: in.Free})
 	}
 	for _, c := range g.Constants {
 		r.Parameters += int64(c.Shape.Elements())
@@ -168,7 +157,11 @@ func (r *inspection) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "model\t%s, opset %d\n", r.Model, r.Opset)
 	for _, v := range r.Inputs {
-		fmt.Fprintf(t, "input\t%s %s %v%s\n", v.Name, v.Type, tensor.Shape(v.Shape), v.free())
+		fmt.Fprintf(t, "input\t%s %s %v", v.Name, v.Type, tensor.Shape(v.Shape))
+		if names := (graph.Value{Free: v.Free}).FreeNames(); names != "" {
+			fmt.Fprintf(t, ", free: %s", names)
+		}
+		fmt.Fprintln(t)
 	}
 	for _, v := range r.Outputs {
 		fmt.Fprintf(t, "output\t%s %s %v\n", v.Name, v.Type, tensor.Shape(v.Shape))

@@ -23,9 +23,8 @@ type Graph struct {
 	Opset   int            // of the default ONNX domain
 	Domains map[string]int // versions of the other operator domains
 
-	Inputs    []Value             // what a request must bring, constants excluded
-	Free      map[string][]string // of an input with free dimensions, the name of each, "" of another
-	Outputs   []string            // what a request gets
+	Inputs    []Value  // what a request must bring, constants excluded
+	Outputs   []string // what a request gets
 	Nodes     []*Node
 	Constants map[string]*tensor.Tensor // weights and other initializers
 	Infos     map[string]Info           // filled by Prepare, constants and inputs included
@@ -41,6 +40,13 @@ type Graph struct {
 type Value struct {
 	Name string
 	Info
+	Free []string // of an input with free dimensions, the name of each, "" of another
+}
+
+// FreeNames lists the names of the free dimensions.
+func (v Value) FreeNames() string {
+	names := slices.DeleteFunc(slices.Clone(v.Free), func(name string) bool { return name == "" })
+	return strings.Join(names, ", ")
 }
 
 // Info is the type of a value. An input's free dimensions are 1 or what SetDims says.
@@ -84,7 +90,7 @@ type Subgraph struct {
 func (g *Graph) SetDims(sizes map[string]int) error {
 	free := map[string]bool{}
 	for _, in := range g.Inputs {
-		for i, name := range g.Free[in.Name] {
+		for i, name := range in.Free {
 			if name == "" {
 				continue
 			}

@@ -35,7 +35,7 @@ func one(opset int, op string, attrs Attrs, inputs ...any) *Graph {
 		name := "x" + string(rune('0'+i))
 		switch in := in.(type) {
 		case Info:
-			g.Inputs = append(g.Inputs, Value{name, in})
+			g.Inputs = append(g.Inputs, Value{Name: name, Info: in})
 		case *tensor.Tensor:
 			g.Constants[name] = in
 		case nil:
@@ -129,7 +129,7 @@ func TestPrepareRefuses(t *testing.T) {
 		return &Node{Name: name, Op: op, Inputs: []string{in}, Outputs: []string{out}}
 	}
 	with := func(nodes ...*Node) *Graph {
-		return &Graph{Opset: 13, Inputs: []Value{{"x", f32(1, 2)}}, Outputs: []string{"y"}, Nodes: nodes}
+		return &Graph{Opset: 13, Inputs: []Value{{Name: "x", Info: f32(1, 2)}}, Outputs: []string{"y"}, Nodes: nodes}
 	}
 	mask := one(13, "Relu", nil, x)
 	mask.Nodes[0].Outputs = []string{"y", "mask"}
@@ -209,7 +209,7 @@ func matches(s, pattern string) bool {
 func TestUnsupportedNodesAreAllNamed(t *testing.T) {
 	g := &Graph{
 		Opset: 13, Domains: map[string]int{"com.example": 3},
-		Inputs: []Value{{"x", f32(1, 2)}}, Outputs: []string{"y"},
+		Inputs: []Value{{Name: "x", Info: f32(1, 2)}}, Outputs: []string{"y"},
 		Nodes: []*Node{
 			{Name: "r", Op: "Relu", Inputs: []string{"x"}, Outputs: []string{"a"}},
 			{Name: "e", Op: "StringNormalizer", Inputs: []string{"a"}, Outputs: []string{"b"}},
@@ -309,7 +309,7 @@ func TestFLOPs(t *testing.T) {
 func small() *Graph {
 	return &Graph{
 		Name: "small", Opset: 13, Metadata: map[string]string{"made": "by hand", "a": "1"},
-		Inputs:  []Value{{"image", f32(1, 1, 5, 5)}},
+		Inputs:  []Value{{Name: "image", Info: f32(1, 1, 5, 5)}},
 		Outputs: []string{"probabilities"},
 		Constants: map[string]*tensor.Tensor{
 			"conv.weight": ramp(2, 1, 3, 3), "conv.bias": ramp(2), "fc.weight": ramp(3, 8), "six": scalar(6),

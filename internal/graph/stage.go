@@ -44,7 +44,7 @@ func (g *Graph) StageOf(from, to string) (*Stage, error) {
 	if input == "" {
 		return nil, fmt.Errorf("node %s takes no value that is computed", from)
 	}
-	s := &Stage{Nodes: g.between(input, last), Input: Value{input, g.Infos[input]}}
+	s := &Stage{Nodes: g.between(input, last), Input: Value{Name: input, Info: g.Infos[input]}}
 	if !slices.Contains(s.Nodes, first) {
 		return nil, fmt.Errorf("node %s does not depend on node %s", to, from)
 	}
@@ -124,7 +124,7 @@ func (g *Graph) seal(s *Stage, last *Node) error {
 	if output == "" {
 		return fmt.Errorf("nothing takes what node %s gives", last.Name)
 	}
-	s.Output = Value{output, g.Infos[output]}
+	s.Output = Value{Name: output, Info: g.Infos[output]}
 	return nil
 }
 

@@ -17,7 +17,7 @@ func branching(t *testing.T) *Graph {
 	}
 	g := &Graph{
 		Opset:     13,
-		Inputs:    []Value{{"x", f32(2, 3)}, {"z", f32(2, 3)}},
+		Inputs:    []Value{{Name: "x", Info: f32(2, 3)}, {Name: "z", Info: f32(2, 3)}},
 		Constants: map[string]*tensor.Tensor{"w": ramp(3), "axis": vector(0)},
 		Nodes: []*Node{
 			node("a", "Relu", []string{"va"}, "x"),

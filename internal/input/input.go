@@ -293,8 +293,12 @@ func array(t tensor.DType, shape tensor.Shape, data io.ReaderAt, offset int64, w
 	}
 	count, ok := batch(shape, want.Shape)
 	if !ok {
-		return nil, fmt.Errorf("has shape %v, but input %q takes %v; save that shape, or %s for N inputs",
-			shape, want.Name, want.Shape, batchForm(want.Shape))
+		hint := ""
+		if names := want.FreeNames(); names != "" {
+			hint = "; or give other sizes by --dim: " + names
+		}
+		return nil, fmt.Errorf("has shape %v, but input %q takes %v; save that shape, or %s for N inputs%s",
+			shape, want.Name, want.Shape, batchForm(want.Shape), hint)
 	}
 	return &Source{
 		count: count, data: data, offset: offset, convert: convert,

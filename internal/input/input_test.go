@@ -198,6 +198,8 @@ func TestMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := value(tensor.Float32, 1, 3)
+	free := value(tensor.Float32, 1, 1)
+	free.Free = []string{"batch", "seq"}
 	picture := value(tensor.Float32, 1, 3, 8, 8)
 	for _, c := range []struct {
 		name, arg string
@@ -209,6 +211,7 @@ func TestMessages(t *testing.T) {
 		{"folder", "dir.npy", v, Options{}, `dir.npy: is not a regular file; name a file`},
 		{"unknown kind", "x.csv", v, Options{}, `x.csv: unknown kind of input; a name ends in one of .npy .pb .png .jpg .jpeg .wav -ubyte .gz`},
 		{"shape", "a.npy", value(tensor.Float32, 1, 4), Options{}, `a.npy: has shape [2,3], but input "data" takes [1,4]; save that shape, or [N,4] for N inputs`},
+		{"free shape", "a.npy", free, Options{}, `a.npy: has shape [2,3], but input "data" takes [1,1]; save that shape, or [N,1] for N inputs; or give other sizes by --dim: batch, seq`},
 		{"type", "i.npy", v, Options{}, `i.npy: holds int64, but input "data" takes float32; convert the array`},
 		{"cut short", "short.npy", v, Options{}, `short.npy: is cut short: 20 of 24 bytes of data; copy it again`},
 		{"too long", "long.npy", v, Options{}, `long.npy: has 4 bytes behind its array; save one array a file`},

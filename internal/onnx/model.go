@@ -158,13 +158,7 @@ func (d *decoder) setBody(g *graph.Graph, p *onnxpb.GraphProto) error {
 		if err != nil {
 			return fmt.Errorf("graph input %q: %w", name, err)
 		}
-		g.Inputs = append(g.Inputs, graph.Value{Name: name, Info: info})
-		if free != nil {
-			if g.Free == nil {
-				g.Free = map[string][]string{}
-			}
-			g.Free[name] = free
-		}
+		g.Inputs = append(g.Inputs, graph.Value{Name: name, Info: info, Free: free})
 	}
 	for _, v := range p.Output {
 		if err := checkName(v.GetName()); err != nil {
