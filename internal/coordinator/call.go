@@ -61,18 +61,17 @@ const none = -1
 // ask is a slice of the layer under way that somebody is to give, or may be
 // asked for.
 type ask struct {
-	slice   int     // of the plan
-	worker  *member // nil for the coordinator itself
-	conn    *link.Conn
-	version uint64        // the worker's on conn, when it was asked
-	behind  *atomic.Int32 // of the worker on conn
-	sent    time.Time
-	tried   bool // it was to be sent
-	extra   bool // because another may come late, or not at all
-	prompt  bool // the worker is trusted to be on time
-	open    bool // more is to come of it
-	left    int  // blocks that have not come
-	gave    int  // blocks that were used
+	slice  int     // of the plan
+	worker *member // nil for the coordinator itself
+	conn   *link.Conn
+	behind *atomic.Int32 // of the worker on conn
+	sent   time.Time
+	tried  bool // it was to be sent
+	extra  bool // because another may come late, or not at all
+	prompt bool // the worker is trusted to be on time
+	open   bool // more is to come of it
+	left   int  // blocks that have not come
+	gave   int  // blocks that were used
 
 	came time.Time // the last block that has
 }
@@ -289,7 +288,7 @@ func (l *call) sendTo(a int, extra bool) bool {
 	l.mu.Lock() // before sending: the result may be quick
 	l.answer.FLOPs += layer.Work(s).FLOPs
 	p = &l.asks[a]
-	p.conn, p.version, p.behind, p.sent, p.prompt, p.open, p.left = conn, version, behind, time.Now(), m.trust.full(), true, blocks
+	p.conn, p.behind, p.sent, p.prompt, p.open, p.left = conn, behind, time.Now(), m.trust.full(), true, blocks
 	for b := range blocks {
 		*l.cell(a, b) = pending
 	}
@@ -299,8 +298,14 @@ func (l *call) sendTo(a int, extra bool) bool {
 		Type: frame.Compute, Request: l.request, Layer: uint32(l.layer), Slice: uint32(s), Nth: uint32(layer.Nth(s)),
 		Flags: frame.ComputeFlags(uint8(in.sentAs), uint8(layer.Wire), l.left()),
 	}
-	if !conn.TrySend(h, in.sent) {
-		markNoRoom.Pass()
+	c.mu.Lock() // else an Assign may get before it, and what comes is of another shard
+	same := m.conn == conn && m.version == version
+	sent = same && conn.TrySend(h, in.sent)
+	c.mu.Unlock()
+	if !sent {
+		if same {
+			markNoRoom.Pass()
+		}
 		l.mu.Lock()
 		l.lose(a)
 		l.mu.Unlock()
@@ -354,11 +359,9 @@ func (l *call) notify() {
 
 // deliver takes a block of a worker's result, if this request still wants it,
 // into the output. If payload is nil the worker has none: block h.Nth arrived
-// damaged, or none of the slice will come. Nor does it count if the worker was told
-// to hold another shard, as version says, since it was asked: the Assign may have
-// been before the Compute on the link. It is false for what this request is not
-// waiting for.
-func (l *call) deliver(m *member, version uint64, h frame.Header, payload []byte) bool {
+// damaged, or none of the slice will come. It is false for what this request is
+// not waiting for.
+func (l *call) deliver(m *member, h frame.Header, payload []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Compared as uint32: an int has 32 bits on arm, and none is -1.
@@ -371,7 +374,7 @@ func (l *call) deliver(m *member, version uint64, h frame.Header, payload []byte
 	if a == none || !l.asks[a].open {
 		return false
 	}
-	if h.Type == frame.Failed || l.asks[a].version != version {
+	if h.Type == frame.Failed {
 		l.lose(a)
 		return true
 	}

@@ -1,6 +1,9 @@
 package coordinator
 
 import (
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -8,6 +11,7 @@ import (
 	"starling/internal/graph"
 	"starling/internal/link"
 	"starling/internal/plan"
+	"starling/internal/shard"
 	"starling/internal/tensor"
 )
 
@@ -44,7 +48,7 @@ func TestLateDelivery(t *testing.T) {
 				l.request, l.layer, l.out = 5, c.layer, tensor.Alloc(4)
 				*l.cell(s, 0), l.asks[s].open = pending, true
 				c.h.Type, c.h.Slice = frame.Result, uint32(s)
-				l.deliver(c.m, 0, c.h, tensor.Bytes([]float32{7}))
+				l.deliver(c.m, c.h, tensor.Bytes([]float32{7}))
 				if taken := *l.cell(s, 0) == arrived; taken != c.taken || (tensor.View[float32](l.out)[0]+tensor.View[float32](l.aside[1])[0] == 7) != c.taken {
 					t.Errorf("slice %d: state %d, output %v, parity %v", s, *l.cell(s, 0), l.out, l.aside)
 				}
@@ -71,9 +75,58 @@ func TestAskedOnce(t *testing.T) {
 	if !l.sendTo(0, false) {
 		t.Fatal("not sent")
 	}
-	l.deliver(w, 0, frame.Header{Type: frame.Result, Request: 5}, tensor.Bytes([]float32{7}))
+	l.deliver(w, frame.Header{Type: frame.Result, Request: 5}, tensor.Bytes([]float32{7}))
 	if l.sendTo(0, false) || *l.cell(0, 0) != arrived || l.asks[0].open || l.missing != 0 || l.have[0] != 1 {
 		t.Errorf("sent again: state %d, %d missing, %d there", *l.cell(0, 0), l.missing, l.have[0])
+	}
+}
+
+// A worker that is told to hold another shard at that moment is asked before it, or
+// not at all: behind it on the link, a Compute would be answered with what is of the
+// other shard.
+func TestAskedBeforeToldOtherwise(t *testing.T) {
+	p := twoDense(t)
+	here, there := link.Pipe(link.Config{})
+	defer here.Close()
+	defer there.Close()
+	c := &Coordinator{plan: p, paces: make([]pace, 2), shards: []shard.Info{{}, {SHA256: strings.Repeat("a", 64), Size: 1}}}
+	for range 2000 {
+		w := &member{conn: here, ready: true, behind: new(atomic.Int32)}
+		l := &call{
+			c: c, holders: []*member{w, w}, changed: make(chan struct{}, 1),
+			out: tensor.Alloc(4), answer: &Answer{}, inputs: []input{{sent: link.NewPayload(4)}},
+		}
+		l.prepare(&p.Layers[0])
+		var told sync.WaitGroup
+		told.Go(func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.assign(w, 1) {
+				t.Error("not assigned")
+			}
+		})
+		sent := l.sendTo(0, false)
+		told.Wait()
+		here.TrySend(frame.Header{Type: frame.Bye}, nil)
+		if sent == (*l.cell(0, 0) == lost) {
+			t.Errorf("sent: %v, but the slice is %v", sent, *l.cell(0, 0))
+		}
+		var heard []frame.Type
+		for len(heard) == 0 || heard[len(heard)-1] != frame.Bye {
+			h, _, err := there.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard = append(heard, h.Type)
+		}
+		want := []frame.Type{frame.Compute, frame.Assign, frame.Bye}
+		if !sent {
+			want = want[1:]
+		}
+		if !slices.Equal(heard, want) {
+			t.Fatalf("heard %v, want %v", heard, want)
+		}
+		l.inputs[0].sent.Release()
 	}
 }
 

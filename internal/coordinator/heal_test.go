@@ -11,7 +11,6 @@ import (
 	"starling/internal/frame"
 	"starling/internal/link"
 	"starling/internal/plan"
-	"starling/internal/tensor"
 )
 
 // places says who has which place: "w1 w5 w3 w4" where w5 does what w2 did.
@@ -275,51 +274,6 @@ func TestSpareForHung(t *testing.T) {
 		if got := l.places(); got != "w1 w2 w3 w4" {
 			t.Errorf("places %s", got)
 		}
-	})
-}
-
-// A spare that is asked for a late slice and told to hold another shard at one
-// instant: the Assign is before the Compute on the link, and the spare answers with
-// the other shard's slice. That is not taken for the one that was asked for.
-func TestSpareIsAskedAndToldOtherwise(t *testing.T) {
-	inLab(t, model(t, "dense", 1, 3, 0), coordinator.Config{Spares: 1, Patience: 1.5}, func(t *testing.T, l *lab) {
-		l.start(3)
-		conn, there := link.Pipe(link.Config{})
-		defer conn.Close()
-		if err := l.c.Attach(there); err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.SendInfo(t.Context(), frame.Hello, &frame.HelloInfo{Version: frame.Protocol, ID: "spare", Name: "w4"}); err != nil {
-			t.Fatal(err)
-		}
-		next := func(want frame.Type) frame.Header {
-			for {
-				h, _, err := conn.Receive()
-				if err != nil || h.Type == want {
-					return h
-				}
-			}
-		}
-		next(frame.Welcome)
-		conn.TrySend(frame.Header{Type: frame.Ready, Request: next(frame.Assign).Request}, nil)
-		l.delay(time.Hour, 0) // whose shard the spare holds
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			asked := next(frame.Compute)
-			l.machines[1].crash()
-			next(frame.Assign)
-			asked.Type, asked.Flags = frame.Result, 0
-			p := link.PayloadOf(tensor.Bytes(garbage(l.plan.Layers[asked.Layer].Slice(0).OutputLen())))
-			defer p.Release()
-			_ = conn.Send(context.Background(), asked, p)
-			next(frame.Bye)
-		}()
-		if a, _ := l.infer(); len(a.Reasked) != 0 || len(a.Recomputed) == 0 {
-			t.Errorf("%+v", a)
-		}
-		conn.Close()
-		<-done
 	})
 }
 

@@ -366,16 +366,13 @@ func (c *Coordinator) read(m *member, conn *link.Conn) error {
 }
 
 // result hands a worker's result to its request; without payload it won't come.
-// What answers an ask that was given up says that the worker has caught up by it.
-// Nothing counts of a connection that the worker has left for another.
+// What answers an ask that was given up says that the worker has caught up by it,
+// unless it has left the connection for another meanwhile.
 func (c *Coordinator) result(m *member, conn *link.Conn, h frame.Header, payload []byte) {
 	c.mu.Lock()
-	l, behind, version, current := c.calls[h.Request], m.behind, m.version, m.conn == conn
+	l, behind, current := c.calls[h.Request], m.behind, m.conn == conn
 	c.mu.Unlock()
-	if !current {
-		return
-	}
-	if l != nil && l.deliver(m, version, h, payload) || h.Layer >= uint32(len(c.plan.Layers)) {
+	if l != nil && l.deliver(m, h, payload) || !current || h.Layer >= uint32(len(c.plan.Layers)) {
 		return
 	}
 	layer := &c.plan.Layers[h.Layer]
