@@ -185,12 +185,12 @@ func (q *request) write(w http.ResponseWriter) error {
 		h.Set(headerText, strconv.Itoa(len(*head)))
 	}
 	if _, err := w.Write(*head); err != nil {
-		return nil //nolint:nilerr // nobody is there to be told
+		return nil // nobody is there to be told
 	}
 	for _, wanted := range q.wanted {
 		if wanted.binary {
 			if _, err := w.Write(q.answer.Outputs[wanted.output].Data); err != nil {
-				return nil //nolint:nilerr // likewise
+				return nil // likewise
 			}
 		}
 	}
