@@ -92,8 +92,8 @@ func (s *Server) addressee(b []byte) (*model, error) {
 	return s.model(string(name), string(version))
 }
 
-// readMessage reads a ModelInferRequest. The error is a *refusal or an
-// *engine.InputError.
+// readMessage reads a ModelInferRequest for the model that it names, which the
+// request is to be given back to. The error is a *refusal or an *engine.InputError.
 func (s *Server) readMessage(b []byte) (*request, error) {
 	m, err := s.addressee(b)
 	if err != nil {
@@ -107,6 +107,7 @@ func (s *Server) readMessage(b []byte) (*request, error) {
 	return q, nil
 }
 
+// readMessage reads what a ModelInferRequest asks of q's model.
 func (q *request) readMessage(b []byte) error {
 	inputs := 0
 	err := fields(b, func(f *field) (err error) {
